@@ -1,0 +1,433 @@
+"""What waits to be sent on one transport: bounded, shared, and written once for each reactor turn.
+
+Publishing appends a reference. At the end of the reactor turn each queue that has something goes out in one
+vectored write, straight to the socket. That is allowed because of two promises of Twisted's: a transport
+whose buffer is empty does not touch the socket for writing, and a pull producer is called back exactly when
+the buffer has become empty. So whatever the kernel does not take is given to the transport in small pieces,
+and between two pieces the socket is ours again. Where the transport is not a plain stream socket (TLS,
+another wrapper, no `sendmsg`), everything goes through `transport.write` with a push producer.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
+
+from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.logger import Logger
+from zope.interface import classImplements
+
+from chatproto.wire.prepared cimport Prepared
+
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    #define CHATPROTO_HAS_SENDMSG 0
+    struct iovec { void *iov_base; size_t iov_len; };
+    struct msghdr { struct iovec *msg_iov; size_t msg_iovlen; };
+    #define MSG_DONTWAIT 0
+    #define MSG_NOSIGNAL 0
+    static Py_ssize_t sendmsg(int fd, const struct msghdr *m, int flags) { return -1; }
+    static Py_ssize_t unacknowledged_bytes(int fd) { return 0; }
+    #else
+    #define CHATPROTO_HAS_SENDMSG 1
+    #include <sys/types.h>
+    #include <sys/socket.h>
+    #include <sys/uio.h>
+    #include <sys/ioctl.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    #ifdef __linux__
+    #include <linux/sockios.h>
+    #endif
+    /* Bytes that the kernel holds for the peer; 0 where it does not say. */
+    static Py_ssize_t unacknowledged_bytes(int fd) {
+        int waiting = 0;
+    #ifdef SIOCOUTQ
+        if (ioctl(fd, SIOCOUTQ, &waiting) < 0) waiting = 0;
+    #endif
+        return waiting;
+    }
+    #endif
+    """
+    bint HAS_SENDMSG "CHATPROTO_HAS_SENDMSG"
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+    Py_ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    Py_ssize_t unacknowledged_bytes(int fd)
+
+cdef enum:
+    IOV_MOST = 1024           # IOV_MAX of Linux, and of every system that has sendmsg
+    PIECE_BYTES = 16_384      # given to the transport at a time: little to copy, enough to be woken by
+    CHUNK_BYTES = 65_536      # joined for one transport.write
+    ENTRY_BYTES = 64          # what an entry costs beside its bytes: the ring's share, the bytes object's head
+
+cdef iovec[IOV_MOST] _vector  # used by one flush at a time, under the GIL
+
+_log = Logger(namespace="chatproto.net.sendqueue")
+
+
+cdef class SendQueue:
+    """The send queue of one transport.
+
+    *owner* is told `queueDrained()` when nothing waits any more, if it asked by `notify`; `queueStalled()`
+    when the peer took nothing for the turn's `stall_timeout_s`; `queueFlushed()` once everything is sent
+    after `close`. *form* makes bytes of what is published (see `Prepared.encoded`). *handle* is the plain
+    stream socket under the transport, or None where it must not be written to directly.
+
+    `queued_bytes` counts what waits, with a fixed cost for each entry, so that the bound holds for memory.
+    """
+
+    def __cinit__(self, transport, owner, Turn turn, form, Py_ssize_t max_queued_bytes, handle=None):
+        self.transport = transport
+        self.owner = owner
+        self.turn = turn
+        self.form = form
+        self.max_queued_bytes = max_queued_bytes
+        self.fd = handle.fileno() if handle is not None and HAS_SENDMSG else -1
+        # A pull producer is called at once, which is harmless: nothing waits yet.
+        transport.registerProducer(self, self.fd < 0)
+
+    def __dealloc__(self):
+        self._clear()
+
+    def __len__(self):
+        return self._count
+
+    @property
+    def direct(self):
+        """Whether it writes to the socket itself."""
+        return self.fd >= 0
+
+    # --- in -----------------------------------------------------------------------------------------------
+
+    cpdef write(self, bytes data):
+        """Queue *data* for this transport alone. It is never dropped, and not refused for the bound."""
+        if data and not self._closed:
+            self._push(data, None, 0)
+
+    cpdef bint publish(self, Prepared prepared) except -1:
+        """Queue what many get, in this queue's form. False, with nothing queued, past the bound.
+
+        A closed queue takes everything and keeps nothing.
+        """
+        cdef bytes data
+        cdef Py_ssize_t cost_bytes
+        if self._closed:
+            return True
+        data = prepared.encoded(self.form)
+        cost_bytes = PyBytes_GET_SIZE(data) + ENTRY_BYTES
+        if self.queued_bytes + cost_bytes > self.max_queued_bytes:
+            # A burst within one turn is no slow reader: only what the transport does not take counts.
+            if not self.blocked:
+                self._offer()
+            if self.queued_bytes + cost_bytes > self.max_queued_bytes:
+                return False
+        self._push(data, prepared.topic, prepared.position)
+        return True
+
+    cpdef dict drop(self):
+        """Drop what waits and has a topic; the first position dropped of each topic.
+
+        What has begun to be sent stays.
+        """
+        cdef dict firsts = {}
+        cdef Py_ssize_t i, kept = 0
+        cdef Entry* entry
+        cdef Entry* place
+        for i in range(self._count):
+            entry = &self._ring[(self._head + i) & (self._capacity - 1)]
+            if entry.topic is NULL or (i == 0 and self._sent_of_head_bytes):
+                place = &self._ring[(self._head + kept) & (self._capacity - 1)]
+                place[0] = entry[0]
+                kept += 1
+                continue
+            firsts.setdefault(<object>entry.topic, entry.position)
+            self.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
+            Py_DECREF(<object>entry.data)
+            Py_DECREF(<object>entry.topic)
+        self._count = kept
+        return firsts
+
+    def notify(self):
+        """Have the owner's `queueDrained` called as soon as nothing waits, in a turn of its own."""
+        self._notify = True
+        if self._count == 0 and not self.blocked:
+            self.turn._enter(self)
+
+    def close(self):
+        """Take nothing more; the owner's `queueFlushed` is called once everything is sent."""
+        if not self._closing:
+            self._closing = self._closed = True
+            self.turn._enter(self)
+
+    def discard(self):
+        """The transport is gone, or is to go at once: forget everything and call nobody any more."""
+        self._closed = True
+        self._closing = self._notify = False
+        self._clear()
+        self.fd = -1
+        self.turn.blocked.discard(self)
+        self.transport = self.owner = None
+
+    # --- out ----------------------------------------------------------------------------------------------
+
+    cpdef flush(self):
+        """Give the transport what it takes. The turn calls this; nobody else need."""
+        self._in_turn = False
+        if self.blocked or self.owner is None:
+            return
+        self._offer()
+        if self._count == 0 and not self.blocked and self.owner is not None:
+            self._after_flush()
+
+    cdef int _offer(self) except -1:
+        if self.fd >= 0:
+            self._send()
+        elif self.transport is not None:
+            self._write_to_transport()
+        return 0
+
+    cdef int _send(self) except -1:
+        """Vectored writes to the socket until nothing waits or it takes no more."""
+        cdef msghdr message
+        cdef Py_ssize_t i, n, sent, offered
+        cdef Entry* entry
+        while self._count:
+            n = min(self._count, IOV_MOST)
+            offered = 0
+            for i in range(n):
+                entry = &self._ring[(self._head + i) & (self._capacity - 1)]
+                _vector[i].iov_base = PyBytes_AS_STRING(<object>entry.data)
+                _vector[i].iov_len = PyBytes_GET_SIZE(<object>entry.data)
+                offered += PyBytes_GET_SIZE(<object>entry.data)
+            _vector[0].iov_base = <char*>_vector[0].iov_base + self._sent_of_head_bytes
+            _vector[0].iov_len -= self._sent_of_head_bytes
+            offered -= self._sent_of_head_bytes
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = _vector
+            message.msg_iovlen = n
+            sent = sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent < 0:
+                if errno == EINTR:
+                    continue
+                if errno != EAGAIN:
+                    # Broken. It ends by itself, when the reactor has read what the peer sent before.
+                    self._closed = True
+                    self._clear()
+                    return 0
+                sent = 0
+            self._consume(sent)
+            if sent < offered:
+                return self._wait_for_room()
+        return 0
+
+    cdef int _wait_for_room(self) except -1:
+        """Give the transport a piece, so that it says when the socket takes bytes again."""
+        cdef Py_ssize_t size
+        cdef Entry* head = &self._ring[self._head]
+        size = PyBytes_GET_SIZE(<object>head.data) - self._sent_of_head_bytes
+        if self._sent_of_head_bytes == 0 and size <= PIECE_BYTES:
+            piece = <object>head.data
+        else:
+            size = min(size, PIECE_BYTES)
+            piece = PyBytes_FromStringAndSize(
+                PyBytes_AS_STRING(<object>head.data) + self._sent_of_head_bytes, size
+            )
+        self._consume(size)
+        self.turn._block(self)
+        self.transport.write(piece)
+        return 0
+
+    cdef int _write_to_transport(self) except -1:
+        """Joined chunks to the transport until it says that it has enough."""
+        cdef list chunk
+        cdef Py_ssize_t size
+        while self._count and not self.blocked:
+            chunk = []
+            size = 0
+            while self._count and size < CHUNK_BYTES:
+                data = <object>self._ring[self._head].data
+                chunk.append(data)
+                size += PyBytes_GET_SIZE(data)
+                self._consume(PyBytes_GET_SIZE(data))
+            self.transport.write(chunk[0] if len(chunk) == 1 else b"".join(chunk))
+        return 0
+
+    cdef int _after_flush(self) except -1:
+        if self._closing:
+            self._closing = False
+            self.transport.unregisterProducer()
+            self.owner.queueFlushed()
+        elif self._notify:
+            self._notify = False
+            self.owner.queueDrained()
+        return 0
+
+    def pauseProducing(self):
+        """The transport's buffer is full (IPushProducer)."""
+        if self.owner is not None:
+            self.turn._block(self)
+
+    def resumeProducing(self):
+        """The transport's buffer is empty (IPullProducer, IPushProducer)."""
+        if self.owner is None:
+            return
+        self.blocked = False
+        self.turn.blocked.discard(self)
+        if self._count or self._closing or self._notify:
+            self.flush()
+
+    def stopProducing(self):
+        """The transport is gone (IProducer), and the number of its socket may soon be another's."""
+        self.discard()
+
+    def stalled(self, double now_s, double timeout_s):
+        """Whether the peer has taken nothing for *timeout_s*. The turn's sweep calls this."""
+        cdef long long mark = self._taken_bytes
+        if self.fd >= 0:
+            mark -= unacknowledged_bytes(self.fd)
+        if mark != self._progress_mark:
+            self._progress_mark = mark
+            self._progress_s = now_s
+            return False
+        return now_s - self._progress_s >= timeout_s
+
+    cdef int _report_stall(self) except -1:
+        if self.owner is not None:
+            self.owner.queueStalled()
+        return 0
+
+    # --- the ring -----------------------------------------------------------------------------------------
+
+    cdef int _push(self, bytes data, object topic, long long position) except -1:
+        cdef Entry* entry
+        if self._count == self._capacity:
+            self._grow()
+        entry = &self._ring[(self._head + self._count) & (self._capacity - 1)]
+        Py_INCREF(data)
+        entry.data = <PyObject*>data
+        entry.topic = NULL
+        if topic is not None:
+            Py_INCREF(topic)
+            entry.topic = <PyObject*>topic
+        entry.position = position
+        self._count += 1
+        self.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
+        if not self._in_turn and not self.blocked:
+            self.turn._enter(self)
+        return 0
+
+    cdef int _grow(self) except -1:
+        cdef Py_ssize_t i, capacity = max(4, self._capacity * 2)
+        cdef Entry* ring = <Entry*>PyMem_Malloc(capacity * sizeof(Entry))
+        if ring is NULL:
+            raise MemoryError()
+        for i in range(self._count):
+            ring[i] = self._ring[(self._head + i) & (self._capacity - 1)]
+        PyMem_Free(self._ring)
+        self._ring = ring
+        self._capacity = capacity
+        self._head = 0
+        return 0
+
+    cdef int _shift(self) except -1:
+        """Remove the head."""
+        cdef Entry entry = self._ring[self._head]
+        self._head = (self._head + 1) & (self._capacity - 1)
+        self._count -= 1
+        self._sent_of_head_bytes = 0
+        self.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
+        Py_DECREF(<object>entry.data)
+        if entry.topic is not NULL:
+            Py_DECREF(<object>entry.topic)
+        if self._count == 0 and self._capacity > 4:
+            # A connection that was once behind does not keep its ring.
+            PyMem_Free(self._ring)
+            self._ring = NULL
+            self._capacity = self._head = 0
+        return 0
+
+    cdef int _consume(self, Py_ssize_t size) except -1:
+        """*size* bytes from the front are the transport's now."""
+        cdef Py_ssize_t rest
+        self._taken_bytes += size
+        while size:
+            rest = PyBytes_GET_SIZE(<object>self._ring[self._head].data) - self._sent_of_head_bytes
+            if size < rest:
+                self._sent_of_head_bytes += size
+                return 0
+            size -= rest
+            self._shift()
+        return 0
+
+    cdef int _clear(self) except -1:
+        while self._count:
+            self._shift()
+        PyMem_Free(self._ring)
+        self._ring = NULL
+        self._capacity = self._head = 0
+        return 0
+
+
+classImplements(SendQueue, IPullProducer, IPushProducer)
+
+
+cdef class Turn:
+    """Flushes queues once for each reactor turn, and finds those whose peer takes nothing any more.
+
+    One object serves all queues of a reactor. *clock* is an `IReactorTime`; a peer that has taken nothing
+    for *stall_timeout_s* while something waits for it is reported to its queue's owner. It looks ten times in
+    that time, and not at all while no queue is blocked.
+    """
+
+    def __cinit__(self, clock, double stall_timeout_s):
+        self.clock = clock
+        self.stall_timeout_s = stall_timeout_s
+        self._waiting = []
+        self.blocked = set()
+
+    cdef int _enter(self, SendQueue queue) except -1:
+        if queue._in_turn:
+            return 0
+        if not self._waiting:
+            self.clock.callLater(0, self._end)
+        queue._in_turn = True
+        self._waiting.append(queue)
+        return 0
+
+    cdef int _block(self, SendQueue queue) except -1:
+        queue.blocked = True
+        queue._progress_mark = -1
+        self.blocked.add(queue)
+        if self._sweep_call is None:
+            self._sweep_call = self.clock.callLater(self.stall_timeout_s / 10, self._sweep)
+        return 0
+
+    def _end(self):
+        cdef list waiting = self._waiting
+        cdef SendQueue queue
+        self._waiting = []
+        for queue in waiting:
+            try:
+                queue.flush()
+            except Exception:
+                _log.failure("a connection could not be written to")
+
+    def _sweep(self):
+        self._sweep_call = None
+        now_s = self.clock.seconds()
+        for queue in list(self.blocked):
+            if queue in self.blocked and (<SendQueue>queue).stalled(now_s, self.stall_timeout_s):
+                (<SendQueue>queue)._report_stall()
+        if self.blocked and self._sweep_call is None:
+            self._sweep_call = self.clock.callLater(self.stall_timeout_s / 10, self._sweep)

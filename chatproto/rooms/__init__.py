@@ -1,0 +1,1 @@
+"""Who is where, what was said and who may do what. No transports."""

@@ -1,0 +1,56 @@
+"""Every bound of the server, each with its unit in its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["Limits"]
+
+MIB = 1024 * 1024
+
+
+def _bound(default: int | float, meaning: str, least: int | float = 1, most: float = float("inf")) -> Any:
+    """A limit: its default, what it bounds and why, and the range in which it makes sense."""
+    return field(default=default, metadata={"meaning": meaning, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one server. Raises ValueError, with one sentence, for a value that makes no sense."""
+
+    max_frame_bytes: int = _bound(65_536, "bytes of a frame, its kind included", 1024, 2**24 - 1)
+    max_line_bytes: int = _bound(4_096, "bytes of a line from nc or telnet", 64, MIB)
+    max_text_bytes: int = _bound(4_096, "bytes of UTF-8 in one text", 1, 65_000)
+    max_nick_chars: int = _bound(32, "characters of a nickname", 1, 1_000)
+    max_room_chars: int = _bound(64, "characters of a room's name", 1, 1_000)
+    max_rooms: int = _bound(10_000, "rooms of the server, and rooms whose messages are remembered")
+    max_rooms_per_session: int = _bound(100, "rooms that one session may be in")
+    announce_limit: int = _bound(1_000, "people in a room up to which joined and left are sent", 0)
+    max_queued_bytes: int = _bound(MIB, "bytes that may wait for one connection before it lags", 4_096)
+    max_room_log_messages: int = _bound(5_000, "messages remembered of each room", 0)
+    max_room_log_bytes: int = _bound(4 * MIB, "bytes of memory for the messages of each room", 0)
+    max_log_bytes: int = _bound(256 * MIB, "bytes of memory for the messages of all rooms", 0)
+    max_remembered_ids: int = _bound(100_000, "ids of messages remembered, to know one that is sent again", 0)
+    join_timeout_s: float = _bound(10.0, "seconds that a connection may take to join", 0.001)
+    lag_timeout_s: float = _bound(45.0, "seconds in which a slow reader must take at least something", 0.001)
+    close_timeout_s: float = _bound(5.0, "seconds that a closing connection has to take the rest", 0.001)
+    rename_burst: int = _bound(5, "changes of nickname that a session may make at once")
+    rename_interval_s: float = _bound(5.0, "seconds after which it may make one more", 0.0)
+
+    def __post_init__(self) -> None:
+        for known in fields(self):
+            value, least, most = getattr(self, known.name), known.metadata["least"], known.metadata["most"]
+            if not least <= value <= most:
+                upper = "" if most == float("inf") else f" and at most {most:,.10g}"
+                raise ValueError(f"{known.name} is at least {least:,.10g}{upper}, not {value:,.10g}")
+        if self.max_text_bytes + 1024 > self.max_frame_bytes:
+            raise ValueError(
+                f"max_text_bytes ({self.max_text_bytes}) must leave 1,024 bytes of max_frame_bytes "
+                f"({self.max_frame_bytes}) for what goes with a text"
+            )
+        if self.max_queued_bytes < 4 * self.max_text_bytes:
+            raise ValueError(
+                f"max_queued_bytes ({self.max_queued_bytes}) must hold four times max_text_bytes "
+                f"({self.max_text_bytes})"
+            )

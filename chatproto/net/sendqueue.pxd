@@ -1,0 +1,70 @@
+# What waits to be sent on each transport, and the turn in which it goes out.
+
+from cpython.object cimport PyObject
+
+from chatproto.wire.prepared cimport Prepared
+
+
+# One buffer that waits. `topic` is NULL for what must not be dropped.
+cdef struct Entry:
+    PyObject* data            # owned: bytes, shared with every other queue that has it
+    PyObject* topic           # owned
+    long long position
+
+
+cdef class SendQueue:
+    # where it goes
+    cdef object transport
+    cdef object owner         # told of `queueDrained`, `queueStalled`, `queueFlushed`
+    cdef Turn turn
+    cdef object form
+    cdef int fd               # the socket to write to, or -1: `transport.write` is the way
+
+    # what waits, a ring
+    cdef Entry* _ring         # NULL while nothing waits
+    cdef Py_ssize_t _capacity  # a power of two, or 0
+    cdef Py_ssize_t _head
+    cdef Py_ssize_t _count
+    cdef Py_ssize_t _sent_of_head_bytes
+    cdef readonly Py_ssize_t queued_bytes
+    cdef readonly Py_ssize_t max_queued_bytes
+
+    # where it stands
+    cdef bint _in_turn        # flushed at the end of this turn
+    cdef readonly bint blocked  # the transport takes no more until it says so
+    cdef bint _notify         # the owner wants to hear when nothing waits any more
+    cdef bint _closing        # the owner wants to hear when everything is flushed
+    cdef bint _closed         # nothing is taken any more
+    cdef long long _taken_bytes  # what the transport took, ever
+    cdef long long _progress_mark  # how far the peer was when the sweep last looked
+    cdef double _progress_s   # when it was last seen further
+
+    # in
+    cpdef write(self, bytes data)
+    cpdef bint publish(self, Prepared prepared) except -1
+    cpdef dict drop(self)
+    # out
+    cpdef flush(self)
+    cdef int _offer(self) except -1
+    cdef int _send(self) except -1
+    cdef int _write_to_transport(self) except -1
+    cdef int _wait_for_room(self) except -1
+    cdef int _after_flush(self) except -1
+    cdef int _report_stall(self) except -1
+    # the ring
+    cdef int _push(self, bytes data, object topic, long long position) except -1
+    cdef int _grow(self) except -1
+    cdef int _shift(self) except -1
+    cdef int _consume(self, Py_ssize_t size) except -1
+    cdef int _clear(self) except -1
+
+
+cdef class Turn:
+    cdef readonly object clock
+    cdef list _waiting        # queues that something was added to in this turn
+    cdef readonly set blocked  # queues whose transport takes no more
+    cdef object _sweep_call
+    cdef readonly double stall_timeout_s
+
+    cdef int _enter(self, SendQueue queue) except -1
+    cdef int _block(self, SendQueue queue) except -1

@@ -1,0 +1,103 @@
+"""A room with people in it, and how far each of them has got in its log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from chatproto.wire.messages import End, Roster
+from chatproto.wire.prepared import Prepared
+
+if TYPE_CHECKING:
+    from chatproto.rooms.session import Session
+
+__all__ = ["Member", "Room"]
+
+_log = Logger(namespace="chatproto.rooms.room")
+
+MAX_ROSTER_NICKS = 1_000
+
+
+class Member:
+    """One session in one room.
+
+    While `live`, what is said goes straight to it. Otherwise it is somewhere in the log: `next_seq` is the
+    next message that it is to get. A join's replay and a slow reader's catching up are the same thing.
+    """
+
+    __slots__ = ("end", "lagged", "live", "next_seq", "own_seqs", "promised_seq", "publish", "room", "session", "stale")
+
+    def __init__(self, session: Session, room: Room, publish: Callable[[Prepared], bool]) -> None:
+        self.session = session
+        self.room = room
+        self.publish = publish
+        self.live = False
+        self.next_seq = 1
+        self.promised_seq = 0  # the end of the range that `lagged` or the join announced
+        self.end: End | None = None  # what closes the join's replay
+        self.lagged = False  # the person is still to be told so
+        self.stale = False  # the roster that they have is not to be trusted: announcements were dropped
+        self.own_seqs: set[int] = set()  # said by this session while not live: never sent back to it
+
+
+class Room:
+    """The people in one room. Members stand under the ids of their sessions."""
+
+    def __init__(self, name: str, announce_limit: int) -> None:
+        self.name = name
+        self.members: dict[int, Member] = {}
+        self._announce_limit = announce_limit
+        self._everyone: tuple[Member, ...] | None = ()
+
+    def add(self, member: Member) -> None:
+        """Let *member* in."""
+        self.members[member.session.id] = member
+        self._everyone = None
+
+    def remove(self, session_id: int) -> Member | None:
+        """Take a member out; None, harmlessly, if they are gone already."""
+        member = self.members.pop(session_id, None)
+        if member is not None:
+            self._everyone = None
+        return member
+
+    def everyone(self) -> tuple[Member, ...]:
+        """All members as they are now; nobody comes or goes in this tuple while it is walked over."""
+        if self._everyone is None:
+            self._everyone = tuple(self.members.values())
+        return self._everyone
+
+    def publish(self, prepared: Prepared, sender: int) -> None:
+        """Give a message of the log to everyone who is live, but for the session that said it."""
+        for member in self.everyone():
+            if member.session.id == sender:
+                if not member.live:
+                    member.own_seqs.add(prepared.position)
+            elif member.live:
+                try:
+                    if not member.publish(prepared):
+                        member.session.fall_behind(prepared)
+                except Exception:
+                    _log.failure("session {id} could not be written to", id=member.session.id)
+
+    def announce(self, prepared: Prepared, skip: int = 0) -> None:
+        """Give what is no message of the log to everyone but the session *skip*."""
+        if len(self.members) > self._announce_limit:
+            return
+        for member in self.everyone():
+            if member.session.id != skip:
+                member.session.announce(prepared, member)
+
+    def roster(self, last: int, max_bytes: int) -> Roster:
+        """Who is here, as many as fit into *max_bytes* of a frame."""
+        nicks: list[str] = []
+        room_bytes = max_bytes - 32 - len(self.name.encode())
+        for member in self.everyone()[:MAX_ROSTER_NICKS]:
+            nick = member.session.nick_text
+            room_bytes -= 2 + len(nick.encode())
+            if room_bytes < 0:
+                break
+            nicks.append(nick)
+        return Roster(self.name, last, len(self.members), tuple(nicks))
