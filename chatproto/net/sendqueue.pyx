@@ -125,6 +125,8 @@ cdef class SendQueue:
         if self._closed:
             return True
         data = prepared.encoded(self.form)
+        if not data:
+            return True
         cost_bytes = PyBytes_GET_SIZE(data) + ENTRY_BYTES
         if self.queued_bytes + cost_bytes > self.max_queued_bytes:
             # A burst within one turn is no slow reader: only what the transport does not take counts.

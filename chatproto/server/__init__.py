@@ -1,0 +1,1 @@
+"""What `twistd chat` is."""

@@ -12,7 +12,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from chatproto.wire.errors import ErrorCode, ProtocolError
-from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Message, Side
+from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Side
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
@@ -31,6 +31,7 @@ cdef extern from *:
 
 cdef uint64_t _MAX_U64 = MAX_U64
 cdef Row[256] _rows
+cdef dict _kind_of = {}  # by class: what may be encoded
 cdef list _kept = []  # what the rows borrow
 
 _KINDS = {
@@ -53,7 +54,7 @@ cdef int _lay_out_rows() except -1:
         row = &_rows[kind]
         row.cls = <PyTypeObject*>cls
         row.n_fields = len(cls.fields)
-        _kept.append(cls)
+        _kind_of[cls] = kind
         for i, field in enumerate(cls.fields):
             descriptor = cls.__dict__[field.name]
             _kept.extend((descriptor, field.name))
@@ -311,20 +312,22 @@ cpdef bytes encode_frame(object message):
     """*message* as one frame. Every message of `MESSAGES` can be encoded, whoever sends it.
 
     Raises TypeError for what is no message or has a field of the wrong type, and ValueError for a number
-    that does not fit its field, a string of more than 65,535 bytes, half a surrogate pair, or a frame of
-    more than 2^24 - 1 bytes.
+    that does not fit its field, a string of more than 65,535 bytes, half a surrogate pair, more than 65,535
+    strings, or a frame of more than 2^24 - 1 bytes.
     """
     cdef Row* row
+    cdef unsigned char kind
     cdef int i
-    cdef uint64_t number
     cdef uint64_t[MAX_FIELDS] numbers
     cdef Py_ssize_t length = 1
     cdef unsigned char* at
     cdef tuple values
     cdef FieldKind field
-    if not isinstance(message, Message):
+    known = _kind_of.get(type(message))
+    if known is None:
         raise TypeError(f"only a message can be encoded, not {type(message).__name__}")
-    row = &_rows[<int>message.kind]
+    kind = known
+    row = &_rows[kind]
     values = tuple([PyObject_GetAttr(message, <object>row.names[i]) for i in range(row.n_fields)])
     for i in range(row.n_fields):
         field = row.fields[i]
@@ -332,17 +335,20 @@ cpdef bytes encode_frame(object message):
         if field == FIELD_STR:
             length += _str_bytes(values[i], name)
         elif field == FIELD_STRS:
-            if not isinstance(values[i], tuple) or len(<tuple>values[i]) > 0xFFFF:
-                raise TypeError(f"{name} is a tuple of at most 65535 str")
+            if not isinstance(values[i], tuple):
+                raise TypeError(f"{name} is a tuple of str, not {type(values[i]).__name__}")
+            if len(<tuple>values[i]) > 0xFFFF:
+                raise ValueError(f"{name} has {len(<tuple>values[i])} strings, and 65535 is the most")
             length += 2
             for string in <tuple>values[i]:
                 length += _str_bytes(string, name)
         else:
-            if not isinstance(values[i], int):
+            # bool is an int to Python, but JSON would carry it as no number
+            if not isinstance(values[i], int) or isinstance(values[i], bool):
                 raise TypeError(f"{name} is an int, not {type(values[i]).__name__}")
             most = _MAX_U64 if field == FIELD_U64 else (<uint64_t>1 << (8 * _width(field))) - 1
             if not 0 <= values[i] <= most:
-                raise ValueError(f"{name} is from 0 to {most}, not {values[i]}")
+                raise ValueError(f"{name} is from 0 to {most}")
             numbers[i] = values[i]
             length += _width(field)
     if length > MAX_FRAME_BYTES:
@@ -350,7 +356,7 @@ cpdef bytes encode_frame(object message):
 
     frame = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + length)
     at = _put_number(<unsigned char*>PyBytes_AS_STRING(frame), length, HEADER_BYTES)
-    at = _put_number(at, <int>message.kind, 1)
+    at = _put_number(at, kind, 1)
     for i in range(row.n_fields):
         field = row.fields[i]
         if field == FIELD_STR:

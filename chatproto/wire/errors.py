@@ -18,7 +18,7 @@ class ErrorCode(IntEnum):
         1,
         True,
         "zero length, unknown kind, a field that overruns the frame, bytes after the last field, "
-        "ill-formed UTF-8",
+        "ill-formed UTF-8, a `u64` of 2^53 or more",
     )
     TOO_BIG = 2, True, "a frame over `max_frame_bytes`"
     JOIN_FIRST = 3, True, "anything but `login`, `join`, `ping` or `leave` before the session is open"
@@ -56,7 +56,7 @@ class ErrorCode(IntEnum):
 class ProtocolError:
     """What a peer did wrong. It is data: decoders keep it and never raise it.
 
-    `reason` is one sentence for people and repeats no byte of what the peer sent.
+    `reason` is one sentence for people and repeats no text of the peer's.
     """
 
     code: ErrorCode

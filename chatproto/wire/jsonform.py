@@ -13,20 +13,29 @@ __all__ = ["from_json", "from_object", "to_json", "to_object"]
 _MAXIMA = {FieldType.U8: 2**8 - 1, FieldType.U16: 2**16 - 1, FieldType.U32: 2**32 - 1, FieldType.U64: MAX_U64}
 _CLIENT_TYPES = {cls.type: cls for cls in MESSAGES.values() if cls.kind < 0x80}
 _SERVER_TYPES = {cls.type: cls for cls in MESSAGES.values() if cls.kind >= 0x80}
+_CLASSES = frozenset(MESSAGES.values())
 _MAX_STR_BYTES = 2**16 - 1
 
 
 def to_object(message: Message) -> dict[str, Any]:
-    """*message* as a dictionary of `type` and its fields, fit for `json.dumps`."""
+    """*message* as a dictionary of `type` and its fields, fit for `json.dumps`.
+
+    Raises TypeError for what is no message, and ValueError for a field that a peer would refuse.
+    """
+    if type(message) not in _CLASSES:
+        raise TypeError(f"only a message can be encoded, not {type(message).__name__}")
     shown: dict[str, Any] = {"type": message.type}
     for field in message.fields:
         value = getattr(message, field.name)
+        fault = _fault_of(value, field.type)
+        if fault:
+            raise ValueError(f"{message.type}: {field.name} {fault}")
         shown[field.name] = list(value) if field.type is FieldType.STRS else value
     return shown
 
 
 def to_json(message: Message) -> str:
-    """*message* as one JSON object without insignificant white space."""
+    """*message* as one JSON object without insignificant white space; raises as `to_object` does."""
     return json.dumps(to_object(message), ensure_ascii=False, separators=(",", ":"))
 
 
@@ -57,10 +66,17 @@ def from_object(shown: object, side: Side) -> Message | ProtocolError | None:
     return cls(*values)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # Python would take NaN and Infinity
+
+
 def from_json(text: str, side: Side) -> Message | ProtocolError | None:
     """The message in *text*, or the fault in it; see `from_object`."""
     try:
-        shown = json.loads(text)
+        shown = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return _malformed("this is not JSON")
     return from_object(shown, side)

@@ -12,7 +12,39 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
-__all__ = ["MAX_U64", "MESSAGES", "Field", "FieldType", "Message", "Side"]
+__all__ = [
+    "MAX_U64",
+    "MESSAGES",
+    "Ack",
+    "Chat",
+    "End",
+    "Error",
+    "Field",
+    "FieldType",
+    "Goodbye",
+    "History",
+    "Join",
+    "Joined",
+    "Lagged",
+    "Leave",
+    "Left",
+    "Login",
+    "Message",
+    "Moderate",
+    "Nick",
+    "Notice",
+    "Ping",
+    "Pong",
+    "Renamed",
+    "Roster",
+    "Say",
+    "Search",
+    "Side",
+    "Tell",
+    "Told",
+    "Welcome",
+    "Who",
+]
 
 MAX_U64 = 2**53 - 1
 """The largest `u64` of the protocol, so that JSON and JavaScript hold every one exactly."""
@@ -81,9 +113,7 @@ def _row(kind: int, meaning: str) -> Callable[[type[M]], type[M]]:
         cls.meaning = meaning
         cls.__doc__ = f"`{cls.type}` (0x{kind:02X}): {meaning}."
         hints = get_type_hints(declared, include_extras=True)
-        cls.fields = tuple(
-            Field(name, hints[name].__metadata__[0]) for name in cls.__slots__  # type: ignore[attr-defined]
-        )
+        cls.fields = tuple(Field(name, hints[name].__metadata__[0]) for name in declared.__annotations__)
         MESSAGES[kind] = cls
         return cls
 

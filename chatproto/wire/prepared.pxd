@@ -5,7 +5,7 @@ cdef class Prepared:
     cdef readonly object source      # what is to be sent, e.g. a Message
     cdef readonly object topic       # what can be replayed later; None: nothing, it must not be dropped
     cdef readonly long long position  # its place in the topic
-    cdef object _form                # the form asked for last, and its bytes
+    cdef object _form                # the form asked for first, and its bytes
     cdef bytes _data
     cdef dict _others                # all other forms; None until there is a second one
 

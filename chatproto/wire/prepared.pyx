@@ -16,16 +16,18 @@ cdef class Prepared:
     cpdef bytes encoded(self, object form):
         """The bytes of the source in *form*, a callable from the source to bytes that is called once."""
         cdef object known
-        if form is self._form:
+        if form is self._form and self._data is not None:
             return self._data
         if self._others is not None:
             known = self._others.get(form)
             if known is not None:
                 return <bytes>known
+        if self._data is not None and form == self._form:  # a bound method is another object each time
+            return self._data
         data = form(self.source)
         if type(data) is not bytes:
             raise TypeError(f"a form makes bytes, not {type(data).__name__}")
-        if self._form is None:
+        if self._data is None:
             self._form = form
             self._data = data
         else:

@@ -1,0 +1,91 @@
+"""`twistd chat`: its options, and the service that they make."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
+from twisted.python import usage
+
+from chatproto.limits import Limits
+from chatproto.rooms.names import NameRefused, check_room
+from chatproto.server.service import ChatService
+
+__all__ = ["Options", "makeService"]
+
+DEFAULT_ENDPOINT = "tcp:9000:interface=127.0.0.1:backlog=1024"
+
+_LIMITS = {known.name.replace("_", "-"): known for known in fields(Limits)}
+
+
+def _number(kind: type[int] | type[float]) -> Any:
+    def coerce(text: str) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError("a whole number is needed" if kind is int else "a number is needed") from None
+
+    return coerce
+
+
+def _sentence(meaning: str) -> str:
+    return f"{meaning[0].upper()}{meaning[1:]}."
+
+
+class Options(usage.Options):
+    """What the command line of `twistd chat` may say; every limit is an option under its own name."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A chat server. People talk with nc, telnet or chatproto-connect, programs with length-prefixed frames, "
+        "all on the same port."
+    )
+    optParameters: ClassVar[list[list[Any]]] = [
+        ["room", None, "lobby", "The room that people enter who name none."],
+        *(
+            [name, None, known.default, _sentence(known.metadata["meaning"]), _number(type(known.default))]
+            for name, known in _LIMITS.items()
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, description: str) -> None:
+        """Listen on this endpoint, e.g. tcp:9000 or unix:/run/chat.sock; may be repeated.
+        [default: tcp:9000:interface=127.0.0.1]"""
+        self["listen"].append(description)
+
+    def parseArgs(self, *rest: str) -> None:
+        """Refuse what is no option."""
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is no option of chat; twistd chat --help shows them all")
+
+    def postOptions(self) -> None:
+        """Check everything that can be checked before something is opened."""
+        from twisted.internet import reactor
+
+        if not self["listen"]:
+            self["listen"].append(DEFAULT_ENDPOINT)
+        for description in self["listen"]:
+            try:
+                serverFromString(reactor, description)
+            except Exception as error:
+                # Endpoint parsers are plugins and raise what they like.
+                raise usage.UsageError(f"--listen {description!r} is no endpoint that can be used: {error}") from None
+        try:
+            self["limits"] = Limits(**{known.name: self[name] for name, known in _LIMITS.items()})
+            check_room(self["room"], self["limits"].max_room_chars)
+        except NameRefused as refusal:
+            raise usage.UsageError(f"--room: {refusal}") from None
+        except ValueError as refusal:
+            raise usage.UsageError(str(refusal)) from None
+
+
+def makeService(options: Options) -> IService:
+    """Make the service; nothing is opened before it starts."""
+    service = ChatService(options["listen"], limits=options["limits"], default_room=options["room"])
+    return service  # type: ignore[return-value]
