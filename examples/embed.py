@@ -1,0 +1,19 @@
+"""The chat in an application that exists already: here a web site of its own port."""
+
+from twisted.internet import endpoints, reactor
+from twisted.web import server, static
+
+from chatproto import ChatFactory, Hub
+
+# What the application did before.
+site = server.Site(static.Data(b"the application", "text/plain"))
+endpoints.serverFromString(reactor, "tcp:8080:interface=127.0.0.1").listen(site)
+
+# The chat.
+hub = Hub(reactor)
+endpoints.serverFromString(reactor, "tcp:9000:interface=127.0.0.1").listen(ChatFactory(hub))
+
+# The application says something into a room.
+reactor.callLater(1, hub.say, "lobby", "deploy", "build 17 is live")
+
+reactor.run()
