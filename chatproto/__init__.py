@@ -1,11 +1,22 @@
-"""A chat server that is one `twistd` command, and the compiled framing engine under it."""
+"""A chat server that is one `twistd` command, and the compiled framing engine under it.
 
-from chatproto.limits import Limits
-from chatproto.net.factory import ChatFactory
-from chatproto.rooms.hub import Hub
-from chatproto.rooms.log import MemoryLog, NotStored, Receipt, RoomLog
-from chatproto.server.service import ChatService
+The public names are loaded when they are first used, so that who takes only the engine (`chatproto.wire`)
+does not load Twisted with it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from chatproto.version import __version__
+
+if TYPE_CHECKING:
+    from chatproto.limits import Limits
+    from chatproto.net.factory import ChatFactory
+    from chatproto.rooms.hub import Hub
+    from chatproto.rooms.log import MemoryLog, NotStored, Receipt, RoomLog
+    from chatproto.server.service import ChatService
 
 __all__ = [
     "ChatFactory",
@@ -18,3 +29,20 @@ __all__ = [
     "RoomLog",
     "__version__",
 ]
+
+_WHERE = {
+    "ChatFactory": "chatproto.net.factory",
+    "ChatService": "chatproto.server.service",
+    "Hub": "chatproto.rooms.hub",
+    "Limits": "chatproto.limits",
+    "MemoryLog": "chatproto.rooms.log",
+    "NotStored": "chatproto.rooms.log",
+    "Receipt": "chatproto.rooms.log",
+    "RoomLog": "chatproto.rooms.log",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

@@ -1,17 +1,24 @@
-"""The chat in an application that exists already: here a web site of its own port."""
+"""The chat in an application that exists already: here a web site. `python examples/embed.py [SITE CHAT]`, two endpoints."""
+
+import sys
 
 from twisted.internet import endpoints, reactor
 from twisted.web import server, static
 
 from chatproto import ChatFactory, Hub
 
+site_endpoint, chat_endpoint = sys.argv[1:] or (
+    "tcp:8080:interface=127.0.0.1",
+    "tcp:9000:interface=127.0.0.1",
+)
+
 # What the application did before.
 site = server.Site(static.Data(b"the application", "text/plain"))
-endpoints.serverFromString(reactor, "tcp:8080:interface=127.0.0.1").listen(site)
+endpoints.serverFromString(reactor, site_endpoint).listen(site)
 
 # The chat.
 hub = Hub(reactor)
-endpoints.serverFromString(reactor, "tcp:9000:interface=127.0.0.1").listen(ChatFactory(hub))
+endpoints.serverFromString(reactor, chat_endpoint).listen(ChatFactory(hub))
 
 # The application says something into a room.
 reactor.callLater(1, hub.say, "lobby", "deploy", "build 17 is live")

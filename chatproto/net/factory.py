@@ -11,6 +11,7 @@ from chatproto.net.front import Front
 from chatproto.net.sendqueue import Turn
 from chatproto.net.site import chat_site
 from chatproto.rooms.hub import Hub
+from chatproto.rooms.names import parse_nick
 
 __all__ = ["ChatFactory"]
 
@@ -30,6 +31,10 @@ class ChatFactory(Factory):
         self.connections: set[ChatProtocol] = set()
         self.fronts: set[Front] = set()
         self._waiting_for_empty: list[Deferred[None]] = []
+
+    def startFactory(self) -> None:
+        """The first port listens: load what the first name outside ASCII would otherwise wait for."""
+        parse_nick("é")
 
     def buildProtocol(self, addr: IAddress | None) -> Front:
         """A connection that finds out by itself what is spoken."""

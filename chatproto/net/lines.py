@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chatproto.net.chat import ChatProtocol
 from chatproto.rooms.moderation import Action
-from chatproto.rooms.text import tame
+from chatproto.text import tame
 from chatproto.wire.lines import LineDecoder, LineFault
 from chatproto.wire.messages import (
     Ack,

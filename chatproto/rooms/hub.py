@@ -14,7 +14,7 @@ from chatproto.rooms.moderation import Action, Moderation
 from chatproto.rooms.names import NameRefused, Nicknames, check_room, parse_nick
 from chatproto.rooms.room import Member, Room
 from chatproto.rooms.session import Outlet, Session
-from chatproto.rooms.text import TextRefused, check_text
+from chatproto.text import TextRefused, check_text
 from chatproto.version import __version__
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Chat, Goodbye, Joined, Left, Moderate, Notice, Renamed
@@ -60,7 +60,7 @@ class Hub:
         self.log.start(self._kept)
         self.sessions: dict[int, Session] = {}
         self.rooms: dict[str, Room] = {}
-        self.nicks: Nicknames[Session] = Nicknames()
+        self.nicks: Nicknames[Session] = Nicknames(self.limits.max_nick_chars)
         self.moderation = Moderation(clock)
         self.told = Receipts(self.limits.max_remembered_ids)
         self._wall_clock = wall_clock

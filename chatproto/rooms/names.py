@@ -2,26 +2,19 @@
 
 A nickname is the enforced form of RFC 8266 (PRECIS), narrowed for chat: one word, letters, marks, digits, a
 few signs and emoji. Two nicknames are the same if RFC 8266 says so, and too alike if the skeletons of UTS #39
-say so, in any case. The data of UTS #39 is that of the package confusable-homoglyphs; like PRECIS it is read
-when the first nickname outside ASCII arrives.
+say so, in any case (`chatproto.rooms.looks`). PRECIS is loaded when the first nickname outside ASCII arrives.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from itertools import product
-from string import ascii_lowercase, ascii_uppercase
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from chatproto.rooms.text import character_name
+from chatproto.rooms.looks import ascii_looks, looks_of, script_of, shape_of
+from chatproto.text import character_name
 
 if TYPE_CHECKING:
     from precis_i18n.profile import Profile
@@ -65,20 +58,6 @@ _MIXTURES = (
     frozenset({"LATIN", "HAN", "HANGUL"}),
 )
 
-# In a look `|` is what can be read as `I` or as `l`, and a capital `L` is one: all else is in small letters.
-_EITHER = "|"
-_MAX_READINGS = 24
-
-# The looks of an ASCII name; `_looks` says what they are. `m` becomes `rn` afterwards: `str.translate` is
-# fast as long as one character becomes one.
-_SMALL_LETTERS = dict(zip(ascii_uppercase, ascii_lowercase, strict=True)) | {"0": "o"}
-_ASCII_SHOWN = str.maketrans(_SMALL_LETTERS | {"L": "L", "I": _EITHER, "1": _EITHER})
-_ASCII_CAPITALS = str.maketrans(_SMALL_LETTERS | {"L": "L", "l": "L", "1": "i"})
-_ASCII_SMALL = str.maketrans(_SMALL_LETTERS | {"1": "i"})
-
-_DOT_ON_DOT = re.compile("([ij][\u0300-\u036f]*?)\u0307+")
-
-
 class NameRefused(ValueError):
     """A name that is not allowed; `str()` is one sentence in ASCII for the person who chose it."""
 
@@ -112,7 +91,7 @@ def parse_nick(text: str, max_chars: int = 32) -> Nick:
         # The enforced form, since what RFC 8266 refuses of ASCII is refused here anyhow.
         name = text.strip(" ")
         if len(name) <= max_chars and _ASCII_NICK.fullmatch(name):
-            return Nick(name, name.lower(), _ascii_looks(name))
+            return Nick(name, name.lower(), ascii_looks(name))
     else:
         # PRECIS is slow. Decomposed names shrink, seldom to less than a quarter.
         _check_length(text, 4 * max_chars, "nickname", shown_limit=max_chars)
@@ -122,7 +101,7 @@ def parse_nick(text: str, max_chars: int = 32) -> Nick:
     _check_marks(name)
     _check_scripts(name)
     _check_direction(name)
-    return Nick(name, _enforce(_profiles()[1], name), _looks(name))
+    return Nick(name, _enforce(_profiles()[1], name), looks_of(name))
 
 
 class Nicknames(Generic[Owner]):
@@ -282,7 +261,7 @@ def _fits(character: str, category: str) -> bool:
     if _INVISIBLE.match(character):
         return False
     if category == "Lm":
-        shape = _prototypes().get(ord(character), "")
+        shape = shape_of(character)
         return _FORGING.isdisjoint((shape, *shape))
     if category in ("So", "Sk"):
         return _EMOJI.match(character) is not None
@@ -316,7 +295,7 @@ def _check_scripts(name: str) -> None:
     """Refuse a mixture of scripts (UTS #39, section 5.2)."""
     scripts = set()
     for character in name:
-        script = _script(character)
+        script = script_of(character)
         if script is None:
             raise NameRefused(
                 f"A nickname cannot contain {character_name(character)}, which this server does not know; "
@@ -366,111 +345,3 @@ def _enforce(profile: Profile, text: str) -> str:
                 "leave it out."
             )
         raise NameRefused(reason) from None
-
-
-def _looks(name: str) -> frozenset[str]:
-    """The skeletons (UTS #39, section 4) of a name as it is shown, in capitals and in small letters.
-
-    Who knows `scipio` takes `SCIPIO` for the same name, and so the digits or Cyrillic capitals that are drawn
-    like those. UTS #39 has one prototype for `I`, `l` and `1`; without case, that would make `i`, `l` and `L`
-    one letter, and Kai the same as Kal. So what is drawn like `I` counts as `i` and as `l`, in every
-    combination, but `i` itself only as `i`, `L` only as `L`, and `l` as `i` only where one expects a capital.
-    """
-    plain = unicodedata.normalize("NFD", name)
-    small = plain[0] + plain[1:].lower() if plain[0] == "L" else plain.lower()
-    capitals = _skeleton(plain.upper()).replace(_EITHER, "i")
-    looks = {capitals, _skeleton(small).replace(_EITHER, "i"), *_readings(plain, _skeleton(_open(plain)))}
-    return frozenset(map(_undot, looks))
-
-
-def _ascii_looks(name: str) -> frozenset[str]:
-    """The same for a name in ASCII, without the tables."""
-    small = name.translate(_ASCII_SMALL).replace("m", "rn")
-    if name[0] == "L":
-        small = "L" + small[1:]
-    capitals = name.translate(_ASCII_CAPITALS).replace("m", "rn")
-    shown = _open(name).translate(_ASCII_SHOWN).replace("m", "rn")
-    return frozenset((capitals, small, *_readings(name, shown)))
-
-
-def _open(name: str) -> str:
-    """The name with `l` made ambiguous if all else is in capitals, as in `SClPlO`; one capital is no sign."""
-    rest = name.replace("l", "")
-    return name.replace("l", _EITHER) if rest.isupper() and len(rest) > 1 else name
-
-
-def _readings(name: str, skeleton: str) -> Iterable[str]:
-    """The skeleton with everything ambiguous read in every way."""
-    first = "ilL" if name[0] == "l" else ""
-    if not first and _EITHER not in skeleton:
-        return (skeleton,)
-    if len(first or "i") << skeleton.count(_EITHER) > _MAX_READINGS:
-        return (skeleton.replace(_EITHER, "i"), skeleton.replace(_EITHER, "l"))
-    choices = ["il" if character == _EITHER else character for character in skeleton]
-    choices[0] = first or choices[0]
-    return map("".join, product(*choices))
-
-
-def _skeleton(text: str) -> str:
-    shapes = unicodedata.normalize("NFD", text).translate(_prototypes())
-    return unicodedata.normalize("NFD", "L".join(map(str.casefold, shapes.split("L"))))
-
-
-def _undot(look: str) -> str:
-    """A second dot on `i` or `j` is drawn over the first."""
-    return _DOT_ON_DOT.sub(r"\1", look)
-
-
-def _data(name: str) -> Any:
-    return json.loads((files("confusable_homoglyphs") / name).read_bytes())
-
-
-@cache
-def _prototypes() -> dict[int, str]:
-    """For each character that looks like another: what to compare instead, ready for `str.translate`.
-
-    The package lists every pair of confusables.txt in both directions, without saying which one is the
-    prototype. But the pairs form stars: a prototype is in the middle, or is longer than one character. Where
-    a pair stands alone, its prototype comes second.
-
-    To that the small capitals of Latin are added, which UTS #39 mostly leaves alone.
-    """
-    # The file shields right-to-left characters with marks that are no part of the data.
-    pairs = {
-        one.strip("\u200e"): [entry["c"].strip("\u200e") for entry in others]
-        for one, others in _data("confusables.json").items()
-    }
-    sources: dict[str, str] = {}
-    for one, others in pairs.items():
-        if len(one) == len(others) == 1 and others[0] not in sources:
-            sources[one] = others[0]
-
-    final = {"l": _EITHER, "m": "rn", "M": "rn"}
-    for capital in ascii_uppercase.replace("X", ""):
-        shape = unicodedata.lookup(f"LATIN LETTER SMALL CAPITAL {capital}")
-        shape = sources.get(shape, shape)
-        if not shape.isascii():
-            final[shape] = final.get(capital, capital)
-    table = {ord(one): "".join(final.get(c, c) for c in shape) for one, shape in (final | sources).items()}
-    del table[ord("l")]
-    return table | {ord(_ZWNJ): "", ord(_ZWJ): ""}
-
-
-@cache
-def _script_ranges() -> tuple[array[int], array[int], list[str]]:
-    """First and last code points of the ranges of Scripts.txt in order, and their scripts."""
-    data = _data("categories.json")
-    ranges = data["code_points_ranges"]
-    names = data["iso_15924_aliases"]
-    return (
-        array("I", (first for first, *_ in ranges)),
-        array("I", (last for _, last, *_ in ranges)),
-        [names[script] for _, _, script, _ in ranges],
-    )
-
-
-def _script(character: str) -> str | None:
-    """The script in capitals, `COMMON`, `INHERITED`, or None for a character newer than the data."""
-    firsts, lasts, scripts = _script_ranges()
-    place = bisect_right(firsts, ord(character)) - 1
-    return scripts[place] if place >= 0 and ord(character) <= lasts[place] else None

@@ -22,7 +22,7 @@ from chatproto.rooms.moderation import Action
 from chatproto.rooms.names import Nick as Name
 from chatproto.rooms.names import NameRefused, check_room, parse_nick
 from chatproto.rooms.room import Member
-from chatproto.rooms.text import TextRefused, check_text
+from chatproto.text import TextRefused, check_text
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import (
     Ack,

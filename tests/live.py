@@ -1,0 +1,188 @@
+"""A real server in a process of its own, and blocking clients for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from chatproto.wire.chat import FrameDecoder, encode_frame
+from chatproto.wire.messages import End, Join, Message, Side
+
+PATIENCE_S = 30.0
+"""How long a test waits for what must come; it says nothing about speed."""
+
+M = TypeVar("M", bound=Message)
+
+
+class Server:
+    """`twistd -n chat` on a port of its own, or another program that prints the same line."""
+
+    def __init__(self, *options: str, command: list[str] | None = None) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="chatproto-test-")
+        twistd = Path(sys.executable).parent / "twistd"
+        listen = () if "--listen" in options else ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
+        self.command = command or [str(twistd), "-n", "--pidfile=", "chat", *listen, *options]
+        self.log_path = Path(self.folder.name) / "log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder.name, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
+        self.port = self._wait_for_port()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if kind is not None:
+            print(self.log()[-4_000:])
+        self.folder.cleanup()
+
+    def _wait_for_port(self) -> int:
+        for _ in patiently():
+            found = re.search(r"listening on \S+ port (\d+)", self.log())
+            if found:
+                return int(found[1])
+            if self.process.poll() is not None:
+                break
+        raise AssertionError(f"the server did not start:\n{self.log()}")
+
+    def log(self) -> str:
+        """What it printed so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def rss_bytes(self) -> int:
+        """Resident memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_s(self) -> float:
+        """CPU time used so far."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
+
+    def descriptors(self) -> int:
+        """Open file descriptors."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def connect(self) -> Framed:
+        """A client that has said nothing yet."""
+        return Framed(self.port)
+
+    def join(self, nick: str, room: str = "", limit: int = 0) -> Framed:
+        """A client that is in a room and has its replay."""
+        client = self.connect()
+        client.send(Join(nick, room, 0, 0, limit))
+        client.until(End)
+        return client
+
+    def raw(self, *, receive_buffer_bytes: int = 0) -> socket.socket:
+        """A socket that is connected, with a small receive buffer if wanted."""
+        plain = socket.socket()
+        if receive_buffer_bytes:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        plain.settimeout(PATIENCE_S)
+        plain.connect(("127.0.0.1", self.port))
+        return plain
+
+
+class Framed:
+    """A blocking client of the framed protocol. `received` has everything that came, in order.
+
+    *port* may also be a socket that is connected, of any kind.
+    """
+
+    def __init__(self, port: int | socket.socket) -> None:
+        if isinstance(port, int):
+            port = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self.socket = port
+        self.received: list[Message] = []
+        self.at_end = False
+        self._decoder = FrameDecoder(Side.CLIENT, 2**24 - 1)
+        self._seen = 0
+
+    def send(self, *messages: Message) -> None:
+        """Send messages in one go."""
+        self.socket.sendall(b"".join(map(encode_frame, messages)))
+
+    def until(self, kind: type[M], fits: Callable[[M], bool] = lambda message: True) -> M:
+        """The next message of a kind that fits; what came before it is only in `received`."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            while self._seen < len(self.received):
+                message = self.received[self._seen]
+                self._seen += 1
+                if isinstance(message, kind) and fits(message):
+                    return message
+            if self.at_end or time.monotonic() > deadline_s:
+                raise AssertionError(f"no such {kind.__name__}; the last that came: {self.received[-5:]}")
+            self._receive()
+
+    def until_closed(self) -> list[Message]:
+        """Everything that comes until the server closes."""
+        before = len(self.received)
+        while not self.at_end:
+            self._receive()
+        return self.received[before:]
+
+    def drain(self) -> None:
+        """Take in what is there now, without waiting."""
+        while not self.at_end and select.select([self.socket], [], [], 0)[0]:
+            self._receive()
+
+    def of(self, kind: type[M]) -> list[M]:
+        """Of what came, the messages of one kind."""
+        return [message for message in self.received if isinstance(message, kind)]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """End the connection with a reset, as a crash or a cable does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.socket.close()
+
+    def _receive(self) -> None:
+        try:
+            data = self.socket.recv(2**16)
+        except ConnectionResetError:
+            data = b""
+        self.at_end = not data
+        self.received += self._decoder.receive(data)
+        assert self._decoder.fault is None, self._decoder.fault
+
+
+def patiently(every_s: float = 0.02) -> Iterator[None]:
+    """For waiting in a loop: comes round until it has taken too long."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        yield
+        time.sleep(every_s)
+
+
+def eventually(holds: Callable[[], bool], what: str = "") -> None:
+    """Wait until something holds."""
+    for _ in patiently():
+        if holds():
+            return
+    raise AssertionError(what or "it did not come to hold")
