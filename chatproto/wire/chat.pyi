@@ -3,6 +3,8 @@ from typing import final
 from chatproto.wire.errors import ProtocolError
 from chatproto.wire.messages import Message, Side
 
+__all__ = ["FrameDecoder", "encode_frame"]
+
 @final
 class FrameDecoder:
     @property

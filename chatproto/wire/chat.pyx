@@ -14,6 +14,8 @@ from libc.string cimport memcpy, memset
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Side
 
+__all__ = ["FrameDecoder", "encode_frame"]
+
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
@@ -171,8 +173,6 @@ cdef class FrameDecoder:
         """
         cdef Py_buffer view
         cdef list messages = []
-        if self.fault is not None:
-            return messages
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             self._walk(<const unsigned char*>view.buf, view.len, messages)

@@ -5,12 +5,15 @@ docs/protocol.md, section 7; RFC 854 (telnet), RFC 1143 (why an option is answer
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 __all__ = ["LineDecoder", "LineFault"]
 
 _IAC, _DONT, _DO, _WONT, _WILL, _SB, _SE = 255, 254, 253, 252, 251, 250, 240
 _REFUSAL = {_DO: _WONT, _WILL: _DONT}
+_NEGOTIATION = frozenset(bytes([verb]) for verb in (_DO, _DONT, _WILL, _WONT))  # one more byte follows
+_LINE_END = re.compile(rb"\r\n|\r\0|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,12 @@ class LineDecoder:
         found: list[str | LineFault] = []
         if self._after_cr and data:
             self._after_cr = False
-            if data[0] == 0:
-                self._end_line(found)
-                data = data[1:]
-            else:
-                self._keep(b"\r", found)
+            data = b"\r" + data
         if data.endswith(b"\r"):
             # Only the next byte tells whether this ends the line.
             self._after_cr = True
             data = data[:-1]
-        *ended, rest = data.replace(b"\r\0", b"\n").replace(b"\r\n", b"\n").split(b"\n")
+        *ended, rest = _LINE_END.split(data)
         for part in ended:
             self._keep(part, found)
             self._end_line(found)
@@ -92,8 +91,6 @@ class LineDecoder:
         if self._skipping:
             self._skipping = False
             return
-        if line.endswith(b"\r"):
-            del line[-1]
         try:
             found.append(line.decode())
         except UnicodeDecodeError:
@@ -101,27 +98,27 @@ class LineDecoder:
 
     def _without_telnet(self, data: bytes) -> bytes:
         """*data* without IAC sequences (RFC 854), each option offered or asked for refused once."""
+        data, self._command = self._command + data, b""
         text = bytearray()
-        for byte in data:
-            if not self._command:
-                if byte == _IAC:
-                    self._command = bytes([_IAC])
-                elif not self._in_subnegotiation:
-                    text.append(byte)
-                continue
-            if len(self._command) == 2:
-                self._refuse(self._command[1], byte)
-                self._command = b""
-            elif byte in (_DO, _DONT, _WILL, _WONT):
-                self._command += bytes([byte])
-            else:
-                self._command = b""
-                if byte == _SB:
-                    self._in_subnegotiation = True
-                elif byte == _SE:
-                    self._in_subnegotiation = False
-                elif byte == _IAC and not self._in_subnegotiation:
-                    text.append(byte)
+        start = 0
+        while (place := data.find(_IAC, start)) >= 0:
+            if not self._in_subnegotiation:
+                text += data[start:place]
+            start = place + (3 if data[place + 1 : place + 2] in _NEGOTIATION else 2)
+            if start > len(data):
+                self._command = data[place:]
+                return bytes(text)
+            verb = data[place + 1]
+            if start == place + 3:
+                self._refuse(verb, data[place + 2])
+            elif verb == _SB:
+                self._in_subnegotiation = True
+            elif verb == _SE:
+                self._in_subnegotiation = False
+            elif verb == _IAC and not self._in_subnegotiation:
+                text.append(verb)
+        if not self._in_subnegotiation:
+            text += data[start:]
         return bytes(text)
 
     def _refuse(self, verb: int, option: int) -> None:

@@ -250,8 +250,8 @@ class Roster(Message):  # noqa: D101
 @_row(
     0x87,
     "closes a replay; the range that was sent (0, 0 if nothing). `status`: 0 nothing is missing, 1 older "
-    "messages exist that were not sent, 2 the sequence started anew (the client's `epoch` is not the server's, "
-    "or `after` lies ahead of the room)",
+    "messages exist that were not sent, 2 the sequence started anew (the client's `epoch` is not the "
+    "server's, or `after` lies ahead of the room)",
 )
 class End(Message):  # noqa: D101
     room: Str

@@ -1,5 +1,7 @@
 """Something to send to many: each of its forms is encoded once, and every recipient gets the same bytes."""
 
+__all__ = ["Prepared"]
+
 
 cdef class Prepared:
     """What is sent to many, with its encodings.
