@@ -6,17 +6,16 @@ frames that it sends; on each new connection it goes back to its rooms and says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from chatproto.client.events import ChatEvents, tell_event
+from chatproto.client.membership import Membership
 from chatproto.client.outbox import Outbox, Said
 from chatproto.client.outcomes import Disconnected, Entered, Receipt, Refused, TooManyWaiting
 from chatproto.client.requests import Request, Requests
-from chatproto.client.sequence import Sequence
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import (
@@ -50,9 +49,6 @@ from chatproto.wire.messages import (
 
 __all__ = ["Carrier", "Conversation"]
 
-DEFAULT_ROOM = "lobby"
-EVERYTHING = 2**16 - 1  # the `limit` of a join that wants all it has missed
-STATUS_ANEW = 2
 _FATAL = frozenset(code for code in ErrorCode if code.fatal)
 _PUT_OUT = frozenset({"left", "kicked"})  # the other reasons end the session, and that one shall come back
 _NOT_IN_ROOM = "one is not in that room"
@@ -75,25 +71,6 @@ class Carrier(Protocol):
 
     def closing(self, reason: str, retry_s: float) -> None:
         """The server is about to close the connection, and wants no other for *retry_s* seconds."""
-
-
-@dataclass(slots=True, eq=False)
-class _Room:
-    name: str
-    limit: int  # of the first join
-    waiting: list[Deferred[Entered]] = field(default_factory=list)
-    sequence: Sequence = field(default_factory=Sequence)
-    epoch: int = 0
-    asked: bool = False  # on this connection a join was sent
-    inside: bool = False  # on this connection it was answered
-    entered: bool = False  # on any
-
-    def fail(self, error: Exception) -> bool:
-        """Fail who waits for the join, if anyone does."""
-        waiting, self.waiting = self.waiting, []
-        for answer in waiting:
-            answer.errback(error)
-        return bool(waiting)
 
 
 class Conversation:
@@ -122,12 +99,14 @@ class Conversation:
         self._max_refusals = max_refusals
 
         # What outlives a connection.
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, Membership] = {}
+        self._default_room = ""  # its name, once it is known
         self._outbox = Outbox(first_id, max_waiting)
-        self._requests: Requests[_Room] = Requests(carrier.send, max_waiting)
+        self._requests: Requests = Requests(carrier.send, max_waiting)
         self._credentials: Login | None = None
         self._held_login: Deferred[str] | None = None
         self._was_open = False
+        self._may_be_held = False  # the nickname, by a session that the server believes to be alive
         self._refusals = 0
 
         # What belongs to one connection.
@@ -148,7 +127,7 @@ class Conversation:
 
     def join(self, room: str = "", limit: int = 0) -> Deferred[Entered]:
         """As `ChatClient.join`."""
-        name = room or DEFAULT_ROOM
+        name = room or self._default_room
         encode_frame(Join(self.nick, name, 0, 0, limit))
         known = self._rooms.get(name)
         if known is not None and known.inside and not known.waiting:
@@ -156,7 +135,7 @@ class Conversation:
         if known is None:
             if len(self._rooms) >= self._max_waiting:
                 return fail(TooManyWaiting(f"{len(self._rooms)} rooms are as many as this client joins"))
-            known = self._rooms[name] = _Room(name, limit)
+            known = self._rooms[name] = Membership(name, limit, self._events, self._outbox)
         answer: Deferred[Entered] = Deferred()
         known.waiting.append(answer)
         self.resume()
@@ -164,9 +143,14 @@ class Conversation:
 
     def leave(self, room: str = "") -> Deferred[None]:
         """As `ChatClient.leave`."""
-        known = self._rooms.get(room or DEFAULT_ROOM)
+        known = self._rooms.get(room or self._default_room)
         if known is None:
             return fail(Refused(ErrorCode.NOT_IN_ROOM, _NOT_IN_ROOM))
+        if known.asked and not known.name:
+            # A `leave` without a name would end the session.
+            entered: Deferred[Entered] = Deferred()
+            known.waiting.append(entered)
+            return entered.addCallback(lambda there: self.leave(there.room))
         asked = known.asked
         self._drop(known, Refused(ErrorCode.NOT_IN_ROOM, "one has left that room"))
         if not asked:
@@ -176,7 +160,7 @@ class Conversation:
 
     def say(self, room: str, text: str) -> Deferred[Receipt]:
         """As `ChatClient.say`."""
-        name = room or DEFAULT_ROOM
+        name = room or self._default_room
         if name not in self._rooms:
             return fail(Refused(ErrorCode.NOT_IN_ROOM, _NOT_IN_ROOM))
         return self._outbox.add(lambda message_id: Say(message_id, name, text), self._send_said)
@@ -187,20 +171,20 @@ class Conversation:
 
     def who(self, room: str = "") -> Deferred[Roster]:
         """As `ChatClient.who`."""
-        return self._ask(Who(room or DEFAULT_ROOM))
+        return self._ask(Who(room or self._default_room))
 
     def history(self, room: str = "", before: int = 0, limit: int = 50) -> Deferred[list[Chat]]:
         """As `ChatClient.history`."""
-        name = room or DEFAULT_ROOM
+        name = room or self._default_room
         known = self._rooms.get(name)
-        if known is not None and known.sequence.last is not None:
+        if known is not None and known.last is not None:
             # Only what has been seen, so that nothing live can be taken for a part of the answer.
-            before = min(before or MAX_U64, known.sequence.last + 1)
+            before = min(before or MAX_U64, known.last + 1)
         return self._ask(History(name, before, limit))
 
     def search(self, room: str, query: str, limit: int = 50) -> Deferred[list[Chat]]:
         """As `ChatClient.search`."""
-        return self._ask(Search(room or DEFAULT_ROOM, query, limit))
+        return self._ask(Search(room or self._default_room, query, limit))
 
     def rename(self, nick: str) -> Deferred[str]:
         """As `ChatClient.rename`."""
@@ -225,7 +209,7 @@ class Conversation:
 
     def moderate(self, action: int, room: str, nick: str, seconds: int, reason: str) -> Deferred[str]:
         """As `ChatClient.moderate`."""
-        message = Moderate(action, room or DEFAULT_ROOM, nick, seconds, reason)
+        message = Moderate(action, room or self._default_room, nick, seconds, reason)
         return self._ask(message, fenced=True)
 
     def ping(self) -> Deferred[None]:
@@ -252,20 +236,26 @@ class Conversation:
     def disconnected(self, reason: str) -> None:
         """The connection is gone. What can be done again on the next one waits for it, the rest fails."""
         self._connected = False
+        self._may_be_held |= self.open or self._requests.awaits(Join)
         self._welcome = None
         for room in self._rooms.values():
-            room.asked = room.inside = False
+            room.disconnected()
         self._outbox.unsend()
         self._requests.disconnected(reason)
         # Nothing will bring these to the server any more.
         self._outbox.fail(
-            Disconnected(reason), lambda said: said.room not in self._rooms if said.room else not self._rooms
+            Disconnected(reason),
+            lambda said: said.room not in self._rooms if said.room is not None else not self._rooms,
         )
 
     def resume(self) -> None:
         """Join what is not joined, and send what was waiting for that. May be called at any time."""
         # A join must have the nickname that the session has when it arrives.
         if not self._connected or self._requests.awaits(Nick):
+            return
+        # Nor must one join the default room twice, once by its name: the second would not be answered.
+        default = self._rooms.get("")
+        if default is not None and default.asked:
             return
         rooms = [room for room in self._rooms.values() if not room.asked]
         if not self.open:
@@ -274,17 +264,15 @@ class Conversation:
             # One opens the session. Were a second one sent, it would do so when the first is refused.
             rooms = rooms[:1]
         for room in rooms:
-            room.asked = True
-            last = room.sequence.last
-            if last is None:
-                message = Join(self.nick, room.name, 0, 0, room.limit)
-            else:
-                message = Join(self.nick, room.name, room.epoch, last, EVERYTHING)
-            self._requests.send(Request(message, room=room))
+            self._requests.send(Request(room.join(self.nick), room=room, fenced=not room.name))
         if self.open:
             for said in self._outbox:
                 self._send_said(said)
             self._requests.release()
+
+    def send_ping(self) -> None:
+        """Make the server send something."""
+        self._requests.send_ping()
 
     def say_goodbye(self) -> None:
         """End the session; the server then closes the connection."""
@@ -296,7 +284,7 @@ class Conversation:
         rooms = list(self._rooms.values())
         login, self._held_login = self._held_login, None
         self._rooms.clear()
-        self._was_open = False
+        self._was_open = self._may_be_held = False
         self._refusals = 0
         for room in rooms:
             room.fail(error)
@@ -339,9 +327,12 @@ class Conversation:
 
     # --- sending --------------------------------------------------------------------------------------------
 
+    def _room_of(self, said: Said) -> Membership | None:
+        return None if said.room is None else self._rooms.get(said.room)
+
     def _send_said(self, said: Said) -> None:
-        room = self._rooms.get(said.room)
-        if self.open and not said.sent and (not said.room or (room is not None and room.asked)):
+        room = self._room_of(said)
+        if self.open and not said.sent and (said.room is None or (room is not None and room.asked)):
             said.sent = True
             self._carrier.send(said.frame)
 
@@ -353,6 +344,7 @@ class Conversation:
     def _take_welcome(self, message: Welcome) -> None:
         self._welcome = message
         self._was_open = True
+        self._may_be_held = False
         self._refusals = 0
         self.nick = message.nick
         self._carrier.opened()
@@ -361,7 +353,7 @@ class Conversation:
 
     def _take_roster(self, message: Roster) -> None:
         request = self._requests.asked(Join, Who)
-        if request is None or _room_of(request.message) != message.room:
+        if request is None or _room_asked(request.message) not in ("", message.room):
             tell_event(self._events.roster, message)
             return
         room = request.room
@@ -369,17 +361,39 @@ class Conversation:
             self._requests.take()
             request.answer.callback(message)
             return
-        request.roster = message
-        room.inside = room.entered = True
-        epoch = self._welcome.epoch if self._welcome is not None else 0
-        last = room.sequence.last
-        if last is not None and (room.epoch != epoch or message.last < last):
-            # `end` is going to say so too, but until then the new numbers would pass for old ones.
-            room.sequence.forget()
-            request.anew = last > 0
-            if request.anew:
-                tell_event(self._events.missing, room.name, 0, 0)
-        room.epoch = epoch
+        if not room.name:
+            self._name_default(room, message.room)
+        room.take_roster(message, self._welcome.epoch if self._welcome is not None else 0)
+        self.resume()
+
+    def _name_default(self, default: Membership, name: str) -> None:
+        """The server has said which room it is that has no name."""
+        joined_by_name = self._rooms.pop(name, None)
+        if joined_by_name is not None:
+            default.waiting += joined_by_name.waiting
+        default.name = name
+        self._rooms = {room.name: room for room in self._rooms.values()}
+        self._learn_default(name)
+
+    def _default_unanswered(self, default: Membership) -> None:
+        """One is in the default room by its name, so the join without a name was ignored."""
+        answer: Deferred[Roster] = self._ask(Who(""))
+        answer.addCallbacks(
+            self._default_found, lambda failure: self._drop(default, failure.value), callbackArgs=(default,)
+        )
+
+    def _default_found(self, roster: Roster, default: Membership) -> None:
+        if self._rooms.get("") is default:
+            del self._rooms[""]
+        self._learn_default(roster.room)
+        default.succeed(_entered(roster, 0))
+        self.resume()
+
+    def _learn_default(self, name: str) -> None:
+        self._default_room = name
+        for said in self._outbox:
+            if said.room == "":
+                said.room = name
 
     def _take_chat(self, message: Chat) -> None:
         room = self._rooms.get(message.room)
@@ -387,66 +401,33 @@ class Conversation:
         if request is not None and _is_part(message, request.message, room):
             request.chats[message.seq] = message
             return
-        if room is None or not room.inside or not room.sequence.see(message.seq):
-            return
-        if room.sequence.last != message.seq:
-            joining = self._requests.asked(Join)
-            # The replay of a join brings one's own messages too, so nothing is in doubt there.
-            in_replay = joining is not None and joining.room is room
-            self._expect(room, message.seq, certain=in_replay)
-        if message.nick != self.nick or not self._outbox.claim(message):
-            tell_event(self._events.chat, message)
+        if room is not None:
+            room.take_chat(message, self.nick)
 
     def _take_end(self, message: End) -> None:
         request = self._requests.asked(Join, History, Search)
         if request is None:
             return
         self._requests.take()
-        room, roster = request.room, request.roster
-        if room is None:
+        if request.room is not None:
+            self._refusals = 0
+            request.room.take_end(message)
+        else:
             seqs = sorted(seq for seq in request.chats if message.first <= seq <= message.last)
             request.answer.callback([request.chats[seq] for seq in seqs])
-            return
-        if roster is None:
-            return
-        self._refusals = 0
-        assert isinstance(request.message, Join)
-        if message.status == STATUS_ANEW and request.message.epoch and not request.anew:
-            tell_event(self._events.missing, room.name, 0, 0)
-        if room.sequence.last is None:
-            room.sequence.begin(roster.last)
-        else:
-            self._expect(room, message.first - 1 if message.last else roster.last, certain=True)
-        waiting, room.waiting = room.waiting, []
-        for answer in waiting:
-            answer.callback(_entered(roster, message.status))
 
     def _take_lagged(self, message: Lagged) -> None:
-        tell_event(self._events.lagged, message)
         room = self._rooms.get(message.room)
-        if room is not None and room.inside:
-            self._expect(room, message.first - 1)
-
-    def _expect(self, room: _Room, seq: int, *, certain: bool = False) -> None:
-        """All messages up to *seq* should have come; if not *certain*, but for `ack`s still to come."""
-        sent_ids = [] if certain else self._outbox.sent_ids(room.name)
-        room.sequence.reach(seq, max(sent_ids, default=0))
-        self._tell_lost(room)
-
-    def _tell_lost(self, room: _Room) -> None:
-        if room.sequence.open:
-            oldest_id = min(self._outbox.sent_ids(room.name), default=0)
-            for first, last in room.sequence.lost(oldest_id):
-                tell_event(self._events.missing, room.name, first, last)
+        if room is not None:
+            room.take_lagged(message)
 
     def _take_ack(self, message: Ack) -> None:
         said = self._outbox.take(message.id)
         if said is None:
             return
-        room = self._rooms.get(said.room)
-        if room is not None and room.sequence.last is not None:
-            room.sequence.see(message.seq)
-            self._tell_lost(room)
+        room = self._room_of(said)
+        if room is not None:
+            room.take_own(message.seq)
         if said.shown is not None and said.shown.seq != message.seq:
             tell_event(self._events.chat, said.shown)  # it was another message with the same text
         self._outbox.acknowledge(said, message)
@@ -464,16 +445,16 @@ class Conversation:
         said = self._outbox.take(message_id)
         if said is None:
             return
-        room = self._rooms.get(said.room)
+        room = self._room_of(said)
         if said.shown is not None:
             tell_event(self._events.chat, said.shown)
         if room is not None:
-            self._tell_lost(room)
+            room.settle()
             if refusal.code == ErrorCode.NOT_IN_ROOM and room.inside:
                 self._drop(room, refusal)  # put out, in a room too large for `left` to be sent
         said.receipt.errback(refusal)
 
-    def _request_refused(self, request: Request[_Room] | None, refusal: Refused) -> None:
+    def _request_refused(self, request: Request | None, refusal: Refused) -> None:
         if request is None:
             tell_event(self._events.refused, "", refusal)
         elif request.room is not None:
@@ -484,11 +465,9 @@ class Conversation:
             request.answer.errback(refusal)
             self.resume()
 
-    def _join_refused(self, room: _Room, refusal: Refused) -> None:
+    def _join_refused(self, room: Membership, refusal: Refused) -> None:
         room.asked = False
-        locked_out = self._was_open and not self.open
-        # The server may hold the lost session for a while, and with it the nickname.
-        passes = (refusal.code == ErrorCode.NICK_TAKEN and locked_out) or (
+        passes = (refusal.code == ErrorCode.NICK_TAKEN and self._may_be_held) or (
             refusal.code == ErrorCode.RATE_LIMITED and room.entered
         )
         if passes:
@@ -496,9 +475,10 @@ class Conversation:
             if self._refusals <= self._max_refusals:
                 self._carrier.put_off(self._refusals)
                 return
-        if not self._drop(room, refusal):
+        is_wanted = self._rooms.get(room.name) is room
+        if not self._drop(room, refusal) and is_wanted:
             tell_event(self._events.refused, room.name, refusal)
-        if locked_out and (passes or not self._rooms):
+        if not self.open and (passes or (self._was_open and not self._rooms)):
             self._carrier.gave_up(refusal)
         else:
             self.resume()
@@ -507,14 +487,14 @@ class Conversation:
         if isinstance(failure.value, Refused):
             tell_event(self._events.refused, "", failure.value)
 
-    def _not_left(self, failure: Failure, room: _Room) -> Failure | None:
+    def _not_left(self, failure: Failure, room: Membership) -> Failure | None:
         if isinstance(failure.value, Refused):
             if failure.value.code == ErrorCode.NOT_IN_ROOM:
                 return None
             self._rooms.setdefault(room.name, room)
         return failure
 
-    def _drop(self, room: _Room, error: Exception) -> bool:
+    def _drop(self, room: Membership, error: Exception) -> bool:
         """Want *room* no more, and fail what waits for it; whether a join did."""
         if self._rooms.get(room.name) is room:
             del self._rooms[room.name]
@@ -523,7 +503,11 @@ class Conversation:
 
     def _take_pong(self, message: Pong) -> None:
         unanswered = self._requests.pong(message.token)
-        if unanswered is not None:
+        if unanswered is None:
+            return
+        if unanswered.room is not None:
+            self._default_unanswered(unanswered.room)
+        else:
             unanswered.answer.callback(self.nick if isinstance(unanswered.message, Nick) else "")
             self.resume()
 
@@ -557,17 +541,17 @@ def _entered(roster: Roster, status: int) -> Entered:
     return Entered(roster.room, roster.nicks, roster.total, roster.last, status)
 
 
-def _room_of(asked: Message) -> str:
+def _room_asked(asked: Message) -> str:
     assert isinstance(asked, Join | Who | History | Search)
     return asked.room
 
 
-def _is_part(chat: Chat, asked: Message, room: _Room | None) -> bool:
+def _is_part(chat: Chat, asked: Message, room: Membership | None) -> bool:
     """Whether *chat* is part of the answer to *asked*, a `history` or `search`, or else live."""
-    if _room_of(asked) != chat.room:
+    if _room_asked(asked) not in ("", chat.room):
         return False
     if room is None or not room.inside:
         return True
     if isinstance(asked, History) and asked.before:
         return chat.seq < asked.before
-    return chat.seq != (room.sequence.last or 0) + 1
+    return chat.seq != (room.last or 0) + 1

@@ -59,7 +59,7 @@ class ChatEvents:
         """A session is open, for the first time or again."""
 
     def disconnected(self, reason: str) -> None:
-        """The connection was lost; *reason* is a phrase, in part the server's."""
+        """The connection was lost, and not by `stop`. *reason* is a phrase, in part the server's."""
 
     def reconnecting(self, delay_s: float) -> None:
         """There is no connection, and the next attempt is made in *delay_s* seconds."""

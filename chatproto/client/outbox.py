@@ -20,14 +20,10 @@ class Said:
 
     message: Say | Tell
     frame: bytes
+    room: str | None  # None for a tell, empty for the default room until its name is known
     receipt: Deferred[Receipt]
     sent: bool = False  # on this connection
     shown: Chat | None = None  # what came in a replay and is taken for this very message
-
-    @property
-    def room(self) -> str:
-        """Where it was said; empty for a `tell`."""
-        return self.message.room if isinstance(self.message, Say) else ""
 
 
 class Outbox:
@@ -52,7 +48,8 @@ class Outbox:
         if len(self._waiting) >= self._max_waiting:
             return fail(TooManyWaiting(f"{len(self._waiting)} messages are not acknowledged"))
         self._next_id = self._next_id % MAX_U64 + 1
-        said = self._waiting[message.id] = Said(message, frame, Deferred())
+        room = message.room if isinstance(message, Say) else None
+        said = self._waiting[message.id] = Said(message, frame, room, Deferred())
         send(said)
         return said.receipt
 
@@ -76,9 +73,9 @@ class Outbox:
         for said in self._waiting.values():
             said.sent = False
 
-    def sent_ids(self, room: str) -> list[int]:
-        """The ids of what was sent in *room*, the oldest first."""
-        return [said.message.id for said in self._waiting.values() if said.sent and said.room == room]
+    def ids(self, room: str) -> list[int]:
+        """The ids of what was said in *room*, the oldest first."""
+        return [said.message.id for said in self._waiting.values() if said.room == room]
 
     def claim(self, chat: Chat) -> bool:
         """Whether *chat*, which has one's own name, is by all appearance one of these and lacks its `ack`."""

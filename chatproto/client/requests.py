@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
+from chatproto.client.membership import Membership
 from chatproto.client.outcomes import Disconnected, TooManyWaiting
 from chatproto.wire.chat import encode_frame
-from chatproto.wire.messages import Chat, Leave, Message, Ping, Roster
+from chatproto.wire.messages import Chat, Leave, Message, Ping
 
 __all__ = ["Request", "Requests"]
 
-Room = TypeVar("Room")
-
 
 @dataclass(slots=True, eq=False)
-class Request(Generic[Room]):
+class Request:
     """One request. The server answers them in the order in which they were made."""
 
     message: Message
@@ -28,16 +27,13 @@ class Request(Generic[Room]):
     """It may go unanswered. A ping goes behind it, whose pong tells that nothing comes any more."""
     token: int = 0
     """Of that ping."""
-    room: Room | None = None
+    room: Membership | None = None
     """Of a join, whose answer is no single message and goes to the room."""
-    roster: Roster | None = None
     chats: dict[int, Chat] = field(default_factory=dict)
     """The part of the answer that has come, by sequence number."""
-    anew: bool = False
-    """The roster showed already that the room's sequence started anew."""
 
 
-class Requests(Generic[Room]):
+class Requests:
     """The requests of a client in their order: those on their way, and those held until a session is open.
 
     *send* takes frames; *max_waiting* bounds the requests, and apart from them the pings.
@@ -46,12 +42,12 @@ class Requests(Generic[Room]):
     def __init__(self, send: Callable[[bytes], None], max_waiting: int) -> None:
         self._send = send
         self._max_waiting = max_waiting
-        self._held: deque[Request[Room]] = deque()
-        self._sent: deque[Request[Room]] = deque()
+        self._held: deque[Request] = deque()
+        self._sent: deque[Request] = deque()
         self._pings: dict[int, Deferred[None]] = {}
         self._next_token = 1
 
-    def ask(self, request: Request[Room], *, hold: bool) -> Deferred[Any]:
+    def ask(self, request: Request, *, hold: bool) -> Deferred[Any]:
         """Send *request*, or *hold* it until `release`. Raises what `encode_frame` raises."""
         encode_frame(request.message)
         waiting = len(self._sent) + len(self._held)
@@ -63,7 +59,7 @@ class Requests(Generic[Room]):
             self.send(request)
         return request.answer
 
-    def send(self, request: Request[Room]) -> None:
+    def send(self, request: Request) -> None:
         """Send *request*, however many wait."""
         self._sent.append(request)
         self._send(encode_frame(request.message))
@@ -90,7 +86,7 @@ class Requests(Generic[Room]):
         self._send(encode_frame(Ping(token)))
         return token
 
-    def asked(self, *types: type[Message]) -> Request[Room] | None:
+    def asked(self, *types: type[Message]) -> Request | None:
         """The request that is being answered, if it is one of *types*."""
         if self._sent and isinstance(self._sent[0].message, types):
             return self._sent[0]
@@ -100,11 +96,11 @@ class Requests(Generic[Room]):
         """Whether any request of that type is on its way."""
         return any(isinstance(request.message, kind) for request in self._sent)
 
-    def take(self) -> Request[Room] | None:
+    def take(self) -> Request | None:
         """The request that is being answered, which waits no more."""
         return self._sent.popleft() if self._sent else None
 
-    def pong(self, token: int) -> Request[Room] | None:
+    def pong(self, token: int) -> Request | None:
         """Take a pong; the request that goes unanswered, if this is how one learns of it."""
         ping = self._pings.pop(token, None)
         if ping is not None:
