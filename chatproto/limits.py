@@ -9,8 +9,14 @@ __all__ = ["Limits"]
 
 MIB = 1024 * 1024
 
+MOST = 2**53
+"""More than any machine has of anything, and what every counter here can hold."""
 
-def _bound(default: int | float, meaning: str, least: int | float = 1, most: float = float("inf")) -> Any:
+MOST_S = 1_000_000.0
+"""Eleven days; the kernel and the reactor count milliseconds in 31 bits."""
+
+
+def _bound(default: int | float, meaning: str, least: int | float = 1, most: float = MOST) -> Any:
     """A limit: its default, what it bounds and why, and the range in which it makes sense."""
     return field(default=default, metadata={"meaning": meaning, "least": least, "most": most})
 
@@ -32,18 +38,22 @@ class Limits:
     max_room_log_bytes: int = _bound(4 * MIB, "bytes of memory for the messages of each room", 0)
     max_log_bytes: int = _bound(256 * MIB, "bytes of memory for the messages of all rooms", 0)
     max_remembered_ids: int = _bound(100_000, "ids of messages remembered, to know one that is sent again", 0)
-    join_timeout_s: float = _bound(10.0, "seconds that a connection may take to join", 0.001)
-    lag_timeout_s: float = _bound(45.0, "seconds in which a slow reader must take at least something", 0.001)
-    close_timeout_s: float = _bound(5.0, "seconds that a closing connection has to take the rest", 0.001)
+    join_timeout_s: float = _bound(10.0, "seconds that a connection may take to join", 0.001, MOST_S)
+    lag_timeout_s: float = _bound(
+        45.0, "seconds in which a slow reader must take at least something", 0.001, MOST_S
+    )
+    close_timeout_s: float = _bound(
+        5.0, "seconds that a closing connection has to take the rest", 0.001, MOST_S
+    )
     rename_burst: int = _bound(5, "changes of nickname that a session may make at once")
-    rename_interval_s: float = _bound(5.0, "seconds after which it may make one more", 0.0)
+    rename_interval_s: float = _bound(5.0, "seconds after which it may make one more", 0.0, MOST_S)
 
     def __post_init__(self) -> None:
         for known in fields(self):
             value, least, most = getattr(self, known.name), known.metadata["least"], known.metadata["most"]
             if not least <= value <= most:
-                upper = "" if most == float("inf") else f" and at most {most:,.10g}"
-                raise ValueError(f"{known.name} is at least {least:,.10g}{upper}, not {value:,.10g}")
+                bound = f"at most {most:,}" if value > most else f"at least {least:,}"
+                raise ValueError(f"{known.name} is {bound}, not {value:,}")
         if self.max_text_bytes + 1024 > self.max_frame_bytes:
             raise ValueError(
                 f"max_text_bytes ({self.max_text_bytes}) must leave 1,024 bytes of max_frame_bytes "

@@ -1,5 +1,7 @@
 """A chat without sockets, for tests: people in memory, on a clock that the test moves.
 
+A test reads like this:
+
     chat = ChatInMemory()
     alice, bob = chat.join("alice"), chat.join("bob")
     alice.say("hi")
@@ -170,7 +172,7 @@ class Person:
             if topic is None:
                 kept.append(entry)
             else:
-                firsts.setdefault(topic, position)
+                firsts[topic] = min(position, firsts.get(topic, position))
                 self.queued_bytes -= len(encode_frame(message))
         self._waiting = kept
         return firsts

@@ -6,6 +6,7 @@ They are sent in slices, the next one when the last has gone out, so that no rep
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -54,6 +55,9 @@ class CatchUp:
         self._behind: dict[str, Member] = {}
         self._query: _Query | None = None
         self._reading = False
+        self._found: Callable[[], bool] | None = None  # pays what was read, when it is its turn
+        self._blocked = False
+        self._slice_bytes = min(SLICE_BYTES, session.outlet.max_queued_bytes // 4)
 
     # --- what is owed -------------------------------------------------------------------------------------
 
@@ -72,7 +76,7 @@ class CatchUp:
         # With `after` whatever lies between is missing; without, only what could still be asked for.
         if status == NOTHING_IS_MISSING and first > (after + 1 if after else oldest):
             status = OLDER_EXIST
-        member.next_seq = first
+        member.first_seq = member.next_seq = first
         member.promised_seq = newest
         sent = first <= newest
         member.end = End(room, first if sent else 0, newest if sent else 0, status)
@@ -90,37 +94,53 @@ class CatchUp:
 
     def fall_behind(self, member: Member, seq: int) -> None:
         """*member* is still to get the message *seq* and all after it."""
+        # What waited from before they left and came back is not owed any more.
+        seq = max(seq, member.first_seq)
         member.next_seq = seq if member.live else min(seq, member.next_seq)
         member.live = False
         member.lagged = True
         self._behind[member.room.name] = member
+        self._blocked = True
 
     def distrust(self, member: Member) -> None:
         """*member* missed who came or went."""
+        if self._session.members.get(member.room.name) is not member:
+            return  # left meanwhile
         member.stale = True
         self._behind[member.room.name] = member
+        self._blocked = True
 
-    def leave(self, member: Member) -> None:
-        """Nothing more is owed to *member*."""
+    def unblock(self) -> None:
+        """The socket takes bytes again: who fell behind may be told so, and how much is still to be had."""
+        self._blocked = False
+
+    def leave(self, member: Member) -> bool:
+        """Nothing more is owed to *member*; whether requests were held for it."""
         self._behind.pop(member.room.name, None)
-        if member.end is not None:
-            member.end = None
-            self._session.release()
+        was_waited_for = member.end is not None
+        member.end = None
+        return was_waited_for
 
     # --- paying it ----------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Send what is owed, until enough is queued or the log has to be waited for."""
-        while (self._query or self._behind) and not self._reading and not self._session.ended:
-            if self._outlet.queued_bytes >= SLICE_BYTES:
-                self._outlet.notify()
-                return
-            if self._query:
-                progress = self._advance_query(self._query)
-            else:
-                progress = self._advance_member(next(iter(self._behind.values())))
-            if not progress:
-                return
+        while not self._reading and not self._session.ended and self._step():
+            pass
+
+    def _step(self) -> bool:
+        """Go one step; False where nothing is owed or something has to be waited for."""
+        if self._found is not None:
+            pay, self._found = self._found, None
+            return pay()
+        if not self._query and (self._blocked or not self._behind):
+            return False
+        if self._outlet.queued_bytes >= self._slice_bytes:
+            self._outlet.notify()
+            return False
+        if self._query:
+            return self._advance_query(self._query)
+        return self._advance_member(next(iter(self._behind.values())))
 
     def _advance_query(self, query: _Query) -> bool:
         if query.next_seq > query.last:
@@ -144,73 +164,83 @@ class CatchUp:
         return True
 
     def _advance_member(self, member: Member) -> bool:
-        oldest, newest = self._log.bounds(member.room.name)
-        if not member.live and (member.lagged or (member.next_seq > member.promised_seq and member.next_seq < oldest)):
-            # What is not kept any more is not promised: the gap before `first` says so.
-            member.lagged = False
-            member.next_seq = max(member.next_seq, oldest)
-            member.promised_seq = max(newest, member.promised_seq)
-            if member.next_seq <= newest:
-                self._outlet.send(Lagged(member.room.name, member.next_seq, newest))
-        if member.end is not None and member.next_seq > member.promised_seq:
+        room = member.room.name
+        oldest, newest = self._log.bounds(room)
+        if not member.live:
+            is_lost = member.next_seq < oldest
+            if is_lost and member.next_seq <= member.promised_seq:
+                self._session.fail(
+                    ErrorCode.TOO_SLOW, "what you still had to read is not kept any more", "too slow"
+                )
+                return False
+            if is_lost or member.lagged:
+                # What is not kept any more is not promised: the gap before `first` says so.
+                member.lagged = False
+                member.next_seq = max(member.next_seq, oldest)
+                member.promised_seq = newest
+                if is_lost or member.next_seq <= newest:
+                    self._outlet.send(Lagged(room, member.next_seq, newest))
+        if member.end is not None and member.next_seq > member.end.last:
             end, member.end = member.end, None
             self._outlet.send(end)
             self._session.release()
         if member.live or member.next_seq > newest:
             self._catch_up_with(member)
             return True
-        last = member.promised_seq if member.end is not None else newest
-        return self._read(
-            member.room.name, member.next_seq, last, lambda chats: self._pay_member(member, chats)
-        )
+        last = newest if member.end is None else member.end.last
+        return self._read(room, member.next_seq, last, lambda chats: self._pay_member(member, chats))
 
     def _catch_up_with(self, member: Member) -> None:
         """*member* has everything that was said."""
         del self._behind[member.room.name]
         member.live = True
-        member.own_seqs.clear()
         if member.stale:
             member.stale = False
             self._session.send_roster(member)
 
     def _pay_member(self, member: Member, chats: list[Chat]) -> bool:
         room = member.room.name
-        if self._behind.get(room) is not member:
-            return True  # left meanwhile
-        if member.lagged:
-            return True  # fell further behind meanwhile: what was read may be too late
+        if self._is_over(member):
+            return True
         if not chats or chats[0].seq > member.next_seq:
-            if member.next_seq <= member.promised_seq:
-                self._session.fail(
-                    ErrorCode.TOO_SLOW, "what you still had to read is not kept any more", "too slow"
-                )
-                return False
-            return True  # not promised: `lagged` will say what is still to be had
+            if member.next_seq < self._log.bounds(room)[0]:
+                return True  # it went meanwhile
+            raise RuntimeError(f"message {member.next_seq} is kept, says the log, but cannot be read")
         for chat in chats:
-            if chat.seq in member.own_seqs:
-                member.own_seqs.discard(chat.seq)
-            elif not self._outlet.publish(Prepared(chat, room, chat.seq)):
-                self._outlet.notify()
-                return False
+            if chat.seq not in member.own:
+                if not self._outlet.publish(Prepared(chat, room, chat.seq)):
+                    if self._outlet.queued_bytes:
+                        self._outlet.notify()
+                        return False
+                    self._outlet.send(chat)  # larger than any queue may be, so it goes alone
+                if self._is_over(member):
+                    return True
             member.next_seq = chat.seq + 1
         return True
 
+    def _is_over(self, member: Member) -> bool:
+        """Whether what is being replayed to *member* is not what they are to get any more."""
+        left = self._behind.get(member.room.name) is not member
+        return left or member.lagged or self._session.ended
+
     def _read(self, room: str, first: int, last: int, pay: Callable[[list[Chat]], bool]) -> bool:
         """Read from the log and pay; False where something has to be waited for."""
-        answer = self._log.read(room, first, last, SLICE_BYTES)
+        try:
+            answer = self._log.read(room, first, last, self._slice_bytes)
+        except Exception:
+            self._reading_failed(Failure())
+            return False
         if not isinstance(answer, Deferred):
             return pay(answer)
         self._reading = True
-        answer.addCallbacks(lambda chats: self._was_read(chats, pay), self._reading_failed).addErrback(
-            lambda failure: _log.failure("a replay could not be finished", failure)
-        )
+        answer.addCallbacks(lambda chats: self._was_read(partial(pay, chats)), self._reading_failed)
+        answer.addErrback(self._session.give_up)
         return not self._reading
 
-    def _was_read(self, chats: list[Chat], pay: Callable[[list[Chat]], bool]) -> None:
+    def _was_read(self, pay: Callable[[], bool]) -> None:
         self._reading = False
-        if not self._session.ended:
-            pay(chats)
-            self._session.drained()
+        self._found = pay
+        self._session.go_on()
 
     def _reading_failed(self, failure: Failure) -> None:
         self._reading = False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -63,6 +65,8 @@ class Hub:
         self.nicks: Nicknames[Session] = Nicknames(self.limits.max_nick_chars)
         self.moderation = Moderation(clock)
         self.told = Receipts(self.limits.max_remembered_ids)
+        self.is_telling = False
+        self._telling: deque[Callable[[], None]] = deque()
         self._wall_clock = wall_clock
         self._newest_id = 0
 
@@ -90,12 +94,13 @@ class Hub:
         """Let *session* into a room, and tell everyone else there."""
         room = self.rooms.get(room_name)
         if room is None:
-            room = self.rooms[room_name] = Room(room_name, self.limits.announce_limit)
             self.log.enter(room_name)
+            room = self.rooms[room_name] = Room(room_name, self.limits.announce_limit)
         member = Member(session, room, session.outlet.publish)
         room.add(member)
         session.members[room_name] = member
-        room.announce(Prepared(Joined(room_name, session.nick_text)), session.id)
+        if room.is_announced:
+            self._tell(partial(room.announce, Prepared(Joined(room_name, session.nick_text)), session.id))
         return member
 
     def leave(self, session: Session, room_name: str, reason: str) -> None:
@@ -103,8 +108,11 @@ class Hub:
         room = self.rooms.get(room_name)
         if room is None or session.id not in room.members:
             return
-        room.announce(Prepared(Left(room_name, session.nick_text, reason)), session.id)
+        is_announced = room.is_announced
+        # First out, then told of: nothing that they do about it finds the one who left still there.
         self._take_out(session, room)
+        if is_announced:
+            self._tell(partial(room.announce, Prepared(Left(room_name, session.nick_text, reason))))
 
     def _take_out(self, session: Session, room: Room) -> None:
         member = room.remove(session.id)
@@ -122,7 +130,7 @@ class Hub:
                 shared.setdefault(member.session, []).append(member)
         prepared = Prepared(Renamed(old, session.nick_text))
         for other, members in shared.items():
-            other.announce(prepared, *members)
+            self._tell(partial(other.announce, prepared, *members))
 
     def shut_down(self, sessions: Iterable[Session], retry_ms: int, text: str) -> None:
         """End *sessions*, with `goodbye`. They all leave first, and only who stays is told of it."""
@@ -133,7 +141,9 @@ class Hub:
                 self._take_out(session, member.room)
         for session, members in were_in:
             for member in members:
-                member.room.announce(Prepared(Left(member.room.name, session.nick_text, "shutdown")))
+                if member.room.is_announced:
+                    left = Left(member.room.name, session.nick_text, "shutdown")
+                    self._tell(partial(member.room.announce, Prepared(left)))
         for session in ending:
             session.end("shutdown", Goodbye(retry_ms, text))
 
@@ -155,7 +165,23 @@ class Hub:
         """The log has kept a message: everyone in the room gets it."""
         room = self.rooms.get(chat.room)
         if room is not None:
-            room.publish(Prepared(chat, chat.room, chat.seq), sender)
+            self._tell(partial(room.publish, Prepared(chat, chat.room, chat.seq), sender))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        """Tell people something, after what they are just being told.
+
+        So all get everything in the order in which it came about, whatever an outlet does when something
+        reaches it: end sessions, leave rooms, say something.
+        """
+        self._telling.append(tell)
+        if self.is_telling:
+            return
+        self.is_telling = True
+        try:
+            while self._telling:
+                self._telling.popleft()()
+        finally:
+            self.is_telling = False
 
     # --- moderation ---------------------------------------------------------------------------------------
 
@@ -189,9 +215,9 @@ class Hub:
             self.moderation.lift(Action.BAN if action is Action.UNBAN else Action.MUTE, room, name.key)
         done = f"{_DONE[action]} {room}" + (f": {order.reason}" if order.reason else "")
         if target is not None and is_here:
-            target.outlet.send(Notice(f"you were {done}"))
+            target.inform(Notice(f"you were {done}"))
             if action in (Action.KICK, Action.BAN):
-                target.outlet.send(Left(room, target.nick_text, "kicked"))
+                target.inform(Left(room, target.nick_text, "kicked"))
                 self.leave(target, room, "kicked")
         operator.outlet.send(Notice(f"{name.text} was {done}"))
         return None

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+from zlib import crc32
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +19,9 @@ from chatproto.limits import Limits
 from chatproto.wire.messages import MAX_U64, Chat
 
 __all__ = ["Kept", "MemoryLog", "NotStored", "Receipt", "Receipts", "RoomLog"]
+
+FORGOTTEN_PLACES = 65_536
+"""For the newest numbers of forgotten rooms; so many bound the memory, whatever rooms there were."""
 
 Kept = Callable[[Chat, int], None]
 """Told of every message once it is kept: the message, and the id of the session that said it (0: none)."""
@@ -54,7 +58,9 @@ class RoomLog(Protocol):
     def leave(self, room: str) -> None:
         """Nobody is in *room* any more."""
 
-    def append(self, room: str, nick: str, key: str, id: int, text: str, sender: int) -> Receipt | Deferred[Receipt]:
+    def append(
+        self, room: str, nick: str, key: str, id: int, text: str, sender: int
+    ) -> Receipt | Deferred[Receipt]:
         """Keep what *nick* said and give it the room's next sequence number.
 
         MUST answer the same *id* (not 0) under the same *key*, the nickname's comparison form, with the same
@@ -62,13 +68,17 @@ class RoomLog(Protocol):
         """
 
     def bounds(self, room: str) -> tuple[int, int]:
-        """The oldest sequence number that is kept (the next to come, if none is) and the newest given (or 0)."""
+        """The oldest sequence number that is kept (if none is, the next to come) and the newest (or 0).
+
+        MUST count a message from when *kept* is told of it on, neither sooner nor later: who joins gets
+        everything up to then from a replay, and everything after it as it is said.
+        """
 
     def read(self, room: str, first: int, last: int, max_bytes: int) -> list[Chat] | Deferred[list[Chat]]:
         """What is kept from *first* to *last*, ascending and without holes.
 
-        About *max_bytes* of text, but at least one message if there is one. Begins later than *first* where
-        that is not kept any more.
+        About *max_bytes* of UTF-8, where a message counts some 100 bytes beside its text; but at least one
+        message if there is one. Begins later than *first* where that is not kept any more.
         """
 
 
@@ -96,19 +106,22 @@ class _Remembered:
 
     __slots__ = ("bytes", "chats", "last", "start")
 
-    def __init__(self) -> None:
+    def __init__(self, last: int) -> None:
         self.chats: list[Chat | None] = []
         self.start = 0  # of what is kept, in chats
-        self.last = 0
+        self.last = last
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self.chats) - self.start
 
-    def add(self, chat: Chat) -> None:
+    def add(self, chat: Chat) -> int:
+        """Keep one message; the bytes that this takes."""
+        cost_bytes = _cost_bytes(chat)
         self.chats.append(chat)
         self.last = chat.seq
-        self.bytes += _cost_bytes(chat)
+        self.bytes += cost_bytes
+        return cost_bytes
 
     def forget_oldest(self) -> int:
         """Drop one message; the bytes that this gave back."""
@@ -133,23 +146,29 @@ class _Remembered:
             chat = self.chats[index]
             assert chat is not None
             found.append(chat)
-            size_bytes += len(chat.text)
+            size_bytes += _cost_bytes(chat)
             if size_bytes >= max_bytes:
                 break
         return found
 
 
 def _cost_bytes(chat: Chat) -> int:
-    """What a message takes in memory, about: its text (up to 4 bytes a character), its fields and its place."""
+    """About what a message takes in memory: its text (up to 4 bytes a character), its fields, its place."""
     text = chat.text
     return 400 + (len(text) if text.isascii() else 4 * len(text))
+
+
+def _place(room: str) -> int:
+    """Where the numbers of a forgotten room stand. Rooms that share a place skip some and repeat none."""
+    return crc32(room.encode()) % FORGOTTEN_PLACES
 
 
 class MemoryLog:
     """The `RoomLog` that lives as long as the process. Nothing here waits, so nothing is a Deferred.
 
     Messages are bounded in number and bytes for each room, and in bytes for all. A room that has people is
-    never forgotten; of the others the one that was silent for longest goes first, past `max_rooms`.
+    never forgotten; of the others the one that was silent for longest goes first, past `max_rooms`. Should it
+    be spoken in again, its numbers go on: the epoch is still the same.
 
     *wall_clock* gives seconds since 1970.
     """
@@ -160,6 +179,7 @@ class MemoryLog:
         self._wall_clock = wall_clock
         self._rooms: OrderedDict[str, _Remembered] = OrderedDict()  # the one silent for longest first
         self._filled: OrderedDict[str, _Remembered] = OrderedDict()  # of these, those with messages
+        self._forgotten: dict[int, int] = {}  # the newest number of forgotten rooms, by _place
         self._in_use: set[str] = set()
         self._receipts = Receipts(self._limits.max_remembered_ids)
         self._bytes = 0
@@ -189,8 +209,7 @@ class MemoryLog:
         # A clock that is set back must not turn the history round.
         self._newest_ms = max(self._newest_ms, int(self._wall_clock() * 1000))
         chat = Chat(room, remembered.last + 1, self._newest_ms, nick, text)
-        remembered.add(chat)
-        self._bytes += _cost_bytes(chat)
+        self._bytes += remembered.add(chat)
         self._rooms.move_to_end(room)
         self._filled[room] = remembered
         self._filled.move_to_end(room)
@@ -204,7 +223,8 @@ class MemoryLog:
         """See `RoomLog.bounds`."""
         remembered = self._rooms.get(room)
         if remembered is None:
-            return 1, 0
+            newest = self._forgotten.get(_place(room), 0)
+            return newest + 1, newest
         return remembered.last - len(remembered) + 1, remembered.last
 
     def read(self, room: str, first: int, last: int, max_bytes: int) -> list[Chat]:
@@ -217,22 +237,25 @@ class MemoryLog:
             silent = next((name for name in self._rooms if name not in self._in_use), None)
             if silent is None:
                 raise NotStored("there are as many rooms as this server can remember; use one that exists")
-            self._bytes -= self._rooms.pop(silent).bytes
+            forgotten = self._rooms.pop(silent)
+            self._bytes -= forgotten.bytes
             self._filled.pop(silent, None)
-        remembered = self._rooms[room] = _Remembered()
+            place = _place(silent)
+            self._forgotten[place] = max(forgotten.last, self._forgotten.get(place, 0))
+        remembered = self._rooms[room] = _Remembered(self._forgotten.get(_place(room), 0))
         return remembered
 
     def _shrink(self, room: str, spoken: _Remembered) -> None:
         """Keep the bounds after a message in *room*."""
         limits = self._limits
-        while len(spoken) and (
-            len(spoken) > limits.max_room_log_messages or spoken.bytes > limits.max_room_log_bytes
-        ):
+        surplus = len(spoken) - limits.max_room_log_messages
+        while surplus > 0 or (spoken.bytes > limits.max_room_log_bytes and len(spoken)):
             self._bytes -= spoken.forget_oldest()
-        if not len(spoken):
+            surplus -= 1
+        if not spoken.bytes:
             del self._filled[room]
         while self._bytes > limits.max_log_bytes:
             silent, remembered = next(iter(self._filled.items()))
             self._bytes -= remembered.forget_oldest()
-            if not len(remembered):
+            if not remembered.bytes:
                 del self._filled[silent]

@@ -58,6 +58,7 @@ _MIXTURES = (
     frozenset({"LATIN", "HAN", "HANGUL"}),
 )
 
+
 class NameRefused(ValueError):
     """A name that is not allowed; `str()` is one sentence in ASCII for the person who chose it."""
 

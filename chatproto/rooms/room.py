@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from twisted.logger import Logger
 
 from chatproto.wire.messages import End, Roster
 from chatproto.wire.prepared import Prepared
@@ -15,9 +14,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Member", "Room"]
 
-_log = Logger(namespace="chatproto.rooms.room")
-
 MAX_ROSTER_NICKS = 1_000
+
+
+class OwnWords:
+    """Ascending sequence numbers, kept as runs: whoever talks without reading is often alone in talking."""
+
+    __slots__ = ("_firsts", "_lasts")
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+
+    def __len__(self) -> int:
+        """The number of runs."""
+        return len(self._firsts)
+
+    def __contains__(self, seq: int) -> bool:
+        run = bisect_right(self._firsts, seq) - 1
+        return run >= 0 and seq <= self._lasts[run]
+
+    def add(self, seq: int) -> bool:
+        """Take in a number above all others; whether it began a run."""
+        if self._lasts and self._lasts[-1] == seq - 1:
+            self._lasts[-1] = seq
+            return False
+        self._firsts.append(seq)
+        self._lasts.append(seq)
+        return True
+
+    def forget_before(self, seq: int) -> None:
+        """Forget the runs that end below *seq*."""
+        ended = bisect_left(self._lasts, seq)
+        del self._firsts[:ended], self._lasts[:ended]
 
 
 class Member:
@@ -27,19 +56,43 @@ class Member:
     next message that it is to get. A join's replay and a slow reader's catching up are the same thing.
     """
 
-    __slots__ = ("end", "lagged", "live", "next_seq", "own_seqs", "promised_seq", "publish", "room", "session", "stale")
+    __slots__ = (
+        "end",
+        "first_seq",
+        "lagged",
+        "live",
+        "next_seq",
+        "own",
+        "promised_seq",
+        "publish",
+        "room",
+        "session",
+        "stale",
+    )
 
     def __init__(self, session: Session, room: Room, publish: Callable[[Prepared], bool]) -> None:
         self.session = session
         self.room = room
         self.publish = publish
         self.live = False
+        self.first_seq = 1  # where the join's replay began
         self.next_seq = 1
         self.promised_seq = 0  # the end of the range that `lagged` or the join announced
         self.end: End | None = None  # what closes the join's replay
         self.lagged = False  # the person is still to be told so
         self.stale = False  # the roster that they have is not to be trusted: announcements were dropped
-        self.own_seqs: set[int] = set()  # said by this session while not live: never sent back to it
+        self.own = OwnWords()
+
+    def has_said(self, seq: int) -> None:
+        """Note a message of this session's own, should a replay come past it: nobody gets theirs back."""
+        if not self.session.outlet.queued_bytes:
+            # Nothing that waits can be dropped any more and become due again.
+            self.own.forget_before(seq + 1 if self.live else self.next_seq)
+            if self.live:
+                return
+        if self.own.add(seq):
+            # What is not kept any more will not be replayed either: this bounds what is remembered.
+            self.own.forget_before(self.session.hub.log.bounds(self.room.name)[0])
 
 
 class Room:
@@ -73,19 +126,21 @@ class Room:
         """Give a message of the log to everyone who is live, but for the session that said it."""
         for member in self.everyone():
             if member.session.id == sender:
-                if not member.live:
-                    member.own_seqs.add(prepared.position)
+                member.has_said(prepared.position)
             elif member.live:
                 try:
                     if not member.publish(prepared):
                         member.session.fall_behind(prepared)
                 except Exception:
-                    _log.failure("session {id} could not be written to", id=member.session.id)
+                    member.session.broke()
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether people are told who comes and goes; there may be too many for that."""
+        return len(self.members) <= self._announce_limit
 
     def announce(self, prepared: Prepared, skip: int = 0) -> None:
         """Give what is no message of the log to everyone but the session *skip*."""
-        if len(self.members) > self._announce_limit:
-            return
         for member in self.everyone():
             if member.session.id != skip:
                 member.session.announce(prepared, member)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -19,8 +20,8 @@ from twisted.python.failure import Failure
 from chatproto.rooms.catchup import CatchUp
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.rooms.moderation import Action
-from chatproto.rooms.names import Nick as Name
 from chatproto.rooms.names import NameRefused, check_room, parse_nick
+from chatproto.rooms.names import Nick as Name
 from chatproto.rooms.room import Member
 from chatproto.text import TextRefused, check_text
 from chatproto.wire.errors import ErrorCode, ProtocolError
@@ -59,10 +60,8 @@ TURN_REQUESTS = 64
 MAX_LOGIN_FAILURES = 3
 
 Request = Message | ProtocolError | Callable[[], Message | None]
-"""What a face hands over: a message, the fault that ends the stream, or something that is called when its turn
+"""What a face hands over: a message, the fault that ends the stream, or something called when its turn
 comes, for a face that cannot say before then what it means."""
-
-T = TypeVar("T")
 
 
 class Outlet(Protocol):
@@ -80,10 +79,13 @@ class Outlet(Protocol):
         """Send to this person alone; never refused and never dropped."""
 
     def publish(self, prepared: Prepared) -> bool:
-        """Send what many get. False, with nothing sent, past the bound. MUST NOT end the session."""
+        """Send what many get. False, with nothing sent, past the bound.
+
+        What sessions are asked meanwhile is taken up after everyone has got it.
+        """
 
     def drop(self) -> dict[Any, int]:
-        """Drop what waits and can be replayed; the first position dropped of each topic."""
+        """Drop what waits and can be replayed; the lowest position dropped of each topic."""
 
     def notify(self) -> None:
         """Call the session's `drained` once nothing waits any more, but not at once."""
@@ -96,16 +98,6 @@ class Outlet(Protocol):
 
     def finish(self) -> None:
         """Close once everything is sent; the session is over and says nothing more."""
-
-
-def when(answer: T | Deferred[T], then: Callable[[T], None], failed: Callable[[Failure], None]) -> None:
-    """Call *then* with an answer that may be there already, without making a Deferred for it."""
-    if isinstance(answer, Deferred):
-        answer.addCallbacks(then, failed).addErrback(
-            lambda failure: _log.failure("a request could not be finished", failure)
-        )
-    else:
-        then(answer)
 
 
 class Session:
@@ -125,6 +117,7 @@ class Session:
         self._requests: deque[Request] = deque()
         self._catch_up = CatchUp(self)
         self._input_is_over = False
+        self._conclusion: tuple[str, Message | None] = ("closed", None)  # how it ends when all is answered
         self._paused = False
         self._advancing = False
         self._held = 0  # answers that the next request must wait for
@@ -133,6 +126,7 @@ class Session:
         self._renames_left = float(hub.limits.rename_burst)
         self._renamed_at_s = hub.clock.seconds()
         self._next_turn: IDelayedCall | None = None
+        self._breaking: IDelayedCall | None = None
         self._join_timeout: IDelayedCall | None = hub.clock.callLater(
             hub.limits.join_timeout_s, self._join_timed_out
         )
@@ -145,8 +139,8 @@ class Session:
     # --- what faces call ----------------------------------------------------------------------------------
 
     def receive(self, requests: list[Any]) -> None:
-        """Take *requests* in; each is taken up when its turn comes. MUST NOT be called after `finish_input`."""
-        if not self.ended:
+        """Take *requests* in, each to be taken up when its turn comes; ignore them after the end of input."""
+        if not self.ended and not self._input_is_over:
             self._requests.extend(requests)
             self._advance()
 
@@ -161,11 +155,23 @@ class Session:
 
     def drained(self) -> None:
         """Nothing waits to be sent any more (see `Outlet.notify`)."""
+        self._catch_up.unblock()
         self._advance()
 
     def stalled(self) -> None:
         """The person has taken nothing for too long."""
         self.fail(ErrorCode.TOO_SLOW, "nothing was read for too long", "too slow")
+
+    # --- what the log's answers call ----------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        """Something that was waited for is there."""
+        self._advance()
+
+    def give_up(self, failure: Failure) -> None:
+        """The outlet, the log or something called raised: nobody knows any more what the person got."""
+        _log.failure("session {id} could not go on", failure, id=self.id)
+        self.end("error")
 
     # --- what the hub calls -------------------------------------------------------------------------------
 
@@ -180,8 +186,25 @@ class Session:
                 self._catch_up.fall_behind(member, seq)
         self.outlet.notify()
 
+    def tell(self, told: Told) -> bool:
+        """Send what someone else says to this person alone; False, with nothing sent, if it cannot be."""
+        try:
+            return self.outlet.publish(Prepared(told))
+        except Exception:
+            self.broke()
+            return False
+
+    def inform(self, message: Message) -> None:
+        """Send what someone else brought about."""
+        try:
+            self.outlet.send(message)
+        except Exception:
+            self.broke()
+
     def announce(self, prepared: Prepared, *members: Member) -> None:
         """Send what is not in any log; where there is no room for it, the rosters are sent anew later."""
+        if self._breaking is not None:
+            return
         try:
             if self.outlet.publish(prepared):
                 return
@@ -190,7 +213,17 @@ class Session:
                 for member in members:
                     self._catch_up.distrust(member)
         except Exception:
-            _log.failure("session {id} could not be written to", id=self.id)
+            self.broke()
+
+    def broke(self) -> None:
+        """The outlet raised, and who knows what it lost: log the exception at hand and end the session."""
+        if self._breaking is not None or self.ended:
+            return
+        _log.failure("session {id} could not be written to", id=self.id)
+        for member in self.members.values():
+            member.live = False
+        # Others are just being told something, and must not wait for a chain of such ends.
+        self._breaking = self.hub.clock.callLater(0, self.end, "error")
 
     def refuse(self, code: ErrorCode, text: str, id: int = 0) -> None:
         """Answer with an error that is not fatal."""
@@ -207,13 +240,18 @@ class Session:
             return
         self.ended = True
         self._requests.clear()
-        for call in (self._join_timeout, self._next_turn):
+        for call in (self._join_timeout, self._next_turn, self._breaking):
             if call is not None and call.active():
                 call.cancel()
         self.hub.forget(self, reason)
-        if farewell is not None:
-            self.outlet.send(farewell)
-        self.outlet.finish()
+        try:
+            try:
+                if farewell is not None:
+                    self.outlet.send(farewell)
+            finally:
+                self.outlet.finish()
+        except Exception:
+            _log.failure("session {id} could not be told that it ended", id=self.id)
 
     # --- one request after the other ----------------------------------------------------------------------
 
@@ -221,23 +259,38 @@ class Session:
         """Go on as far as it goes, then say what to wait for."""
         if self._advancing or self.ended:
             return
+        if self.hub.is_telling:
+            # Whoever is further back in the line must not see what follows before what is being told.
+            self._go_on_later()
+            return
         self._advancing = True
         try:
             self._catch_up.advance()
             self._take_up_requests()
+            self._wait()
+        except Exception:
+            self.give_up(Failure())
         finally:
             self._advancing = False
+
+    def _wait(self) -> None:
+        """End if that is all, else read from the person again, or nothing more for now."""
         if self.ended:
             return
         if not self._requests and self._input_is_over and not (self._held or self._unanswered):
-            self.end("closed")
-            return
-        if bool(self._requests) != self._paused:
+            self.end(*self._conclusion)
+        elif bool(self._requests) != self._paused:
             self._paused = not self._paused
             if self._paused:
                 self.outlet.pause()
             else:
                 self.outlet.resume()
+
+    def _conclude(self, reason: str, farewell: Message | None = None) -> None:
+        """Take up nothing more, and end as soon as everything that was said is answered."""
+        self._requests.clear()
+        self._input_is_over = True
+        self._conclusion = reason, farewell
 
     def _take_up_requests(self) -> None:
         if self._next_turn is not None:
@@ -255,6 +308,11 @@ class Session:
                 # A replay that fits goes out before the next request, without waiting for the socket.
                 self._catch_up.advance()
         if self._requests:
+            self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        """Take up no request before the next turn of the reactor."""
+        if self._next_turn is None and not self.ended:
             self._next_turn = self.hub.clock.callLater(0, self._begin_turn)
 
     def _begin_turn(self) -> None:
@@ -268,13 +326,14 @@ class Session:
     def release(self) -> None:
         """An answer that the next request waits for is complete."""
         self._held -= 1
-        self._advance()
 
     def _dispatch(self, message: Message | ProtocolError) -> None:
         if isinstance(message, ProtocolError):
-            self.fail(message.code, message.reason, "error")
+            self._conclude("error", Error(message.code, 0, message.reason))
         elif self.name is None and type(message) not in _BEFORE_JOIN:
-            self.fail(ErrorCode.JOIN_FIRST, f"join a room before anything else, {message.type} included", "error")
+            self.fail(
+                ErrorCode.JOIN_FIRST, f"join a room before anything else, {message.type} included", "error"
+            )
         else:
             _DISPATCH[type(message)](self, message)
 
@@ -295,7 +354,9 @@ class Session:
         except NameRefused as refusal:
             return self.refuse(ErrorCode.BAD_NICK, str(refusal))
         if self.name is not None and name.key != self.name.key:
-            return self.refuse(ErrorCode.BAD_NICK, f"you are {self.name.text}; use nick to take another nickname")
+            return self.refuse(
+                ErrorCode.BAD_NICK, f"you are {self.name.text}; use nick to take another nickname"
+            )
         if room in self.members:
             return None
         try:
@@ -303,7 +364,9 @@ class Session:
         except NameRefused as refusal:
             return self.refuse(ErrorCode.BAD_ROOM, str(refusal))
         if len(self.members) >= hub.limits.max_rooms_per_session:
-            return self.refuse(ErrorCode.TOO_MANY_ROOMS, f"you are in {len(self.members)} rooms; leave one first")
+            return self.refuse(
+                ErrorCode.TOO_MANY_ROOMS, f"you are in {len(self.members)} rooms; leave one first"
+            )
         if room not in hub.rooms and len(hub.rooms) >= hub.limits.max_rooms:
             return self.refuse(ErrorCode.TOO_MANY_ROOMS, "the server is full of rooms; use one that exists")
         if hub.moderation.holds(Action.BAN, room, name.key):
@@ -312,7 +375,10 @@ class Session:
             if hub.nicks.claim(name, self) is not None:
                 return self._refuse_taken(name)
             self._open(name)
-        self._catch_up.enter(hub.enter(self, room), message)
+        member = hub.enter(self, room)
+        # Someone who was told of it may have thrown them out.
+        if self.members.get(room) is member:
+            self._catch_up.enter(member, message)
         return None
 
     def _open(self, name: Name) -> None:
@@ -354,31 +420,29 @@ class Session:
             answer = self.hub.log.append(
                 room, self.name.text, self.name.key, message.id, message.text, self.id
             )
-        except NotStored as refusal:
-            return self.refuse(ErrorCode.NOT_STORED, str(refusal), message.id)
+        except Exception:
+            return self._answer(message.id, Failure())
         if isinstance(answer, Receipt):
-            self._acknowledge(message.id, answer)
-        else:
-            self._unanswered += 1
-            when(
-                answer,
-                lambda receipt: self._answered(message.id, receipt),
-                lambda failure: self._answered(message.id, failure),
-            )
+            return self._answer(message.id, answer)
+        self._unanswered += 1
+        answered: Callable[[Any], None] = partial(self._answered, message.id)
+        answer.addBoth(answered).addErrback(self.give_up)
         return None
 
     def _answered(self, id: int, outcome: Receipt | Failure) -> None:
         self._unanswered -= 1
-        if self.ended:
-            return
+        if not self.ended:
+            self._answer(id, outcome)
+            self._advance()
+
+    def _answer(self, id: int, outcome: Receipt | Failure) -> None:
         if isinstance(outcome, Receipt):
             self._acknowledge(id, outcome)
+        elif outcome.check(NotStored):
+            self.refuse(ErrorCode.NOT_STORED, outcome.getErrorMessage(), id)
         else:
-            if not outcome.check(NotStored):
-                _log.failure("the log failed", outcome)
-            reason = outcome.getErrorMessage() if outcome.check(NotStored) else "the history failed"
-            self.refuse(ErrorCode.NOT_STORED, reason, id)
-        self._advance()
+            _log.failure("the log failed", outcome)
+            self.refuse(ErrorCode.NOT_STORED, "the history failed; nobody saw it", id)
 
     def _acknowledge(self, id: int, receipt: Receipt) -> None:
         if id:
@@ -386,7 +450,7 @@ class Session:
 
     def _leave(self, message: Leave) -> None:
         if not message.room:
-            self.end("left")
+            self._conclude("left")
             return
         member = self._member(message.room)
         if member is not None:
@@ -395,7 +459,11 @@ class Session:
     def left(self, member: Member) -> None:
         """The hub has taken this session out of a room."""
         del self.members[member.room.name]
-        self._catch_up.leave(member)
+        member.live = False
+        if self._catch_up.leave(member):
+            # What waited for the replay goes on, but not in the middle of what ended it.
+            self.release()
+            self._go_on_later()
 
     def _nick(self, message: Nick) -> None:
         assert self.name is not None
@@ -456,7 +524,7 @@ class Session:
                 )
             receipt = Receipt(0, hub.now_ms())
             told = Told(receipt.time_ms, self.name.text, message.text)
-            if not target.outlet.publish(Prepared(told)):
+            if not target.tell(told):
                 return self.refuse(
                     ErrorCode.NOT_STORED, f"{target.nick_text} is not reading; nothing was sent", message.id
                 )
@@ -476,31 +544,37 @@ class Session:
             return self.refuse(ErrorCode.NOT_SUPPORTED, "this server has no accounts; join without login")
         if self.name is not None:
             return self.refuse(ErrorCode.NOT_ALLOWED, "log in before you join")
+        try:
+            answer = hub.authenticate(message.user, message.secret)
+        except Exception:
+            return self._logged_in(message.user, Failure())
+        if not isinstance(answer, Deferred):
+            return self._logged_in(message.user, answer)
         self.hold()
-        when(
-            hub.authenticate(message.user, message.secret),
-            lambda is_right: self._logged_in(message.user, is_right),
-            lambda failure: self._login_broke(failure),
-        )
+        checked: Callable[[Any], None] = partial(self._login_checked, message.user)
+        answer.addBoth(checked).addErrback(self.give_up)
         return None
 
-    def _login_broke(self, failure: Failure) -> None:
-        _log.failure("a login could not be checked", failure)
-        self._logged_in("", False)
+    def _login_checked(self, user: str, outcome: bool | Failure) -> None:
+        self.release()
+        if not self.ended:
+            self._logged_in(user, outcome)
+            self._advance()
 
-    def _logged_in(self, user: str, is_right: bool) -> None:
-        if self.ended:
-            return
+    def _logged_in(self, user: str, outcome: bool | Failure) -> None:
+        is_right = outcome
+        if isinstance(outcome, Failure):
+            _log.failure("a login could not be checked", outcome)
+            is_right = False
         if is_right:
             self.account = user
             self.outlet.send(Notice("you are logged in"))
         else:
             self._login_failures += 1
             if self._login_failures >= MAX_LOGIN_FAILURES:
-                return self.fail(ErrorCode.LOGIN_FAILED, "wrong user or secret, too often", "error")
-            self.refuse(ErrorCode.LOGIN_FAILED, "wrong user or secret")
-        self.release()
-        return None
+                self.fail(ErrorCode.LOGIN_FAILED, "wrong user or secret, too often", "error")
+            else:
+                self.refuse(ErrorCode.LOGIN_FAILED, "wrong user or secret")
 
     def _moderate(self, message: Moderate) -> None:
         self.hub.moderate(self, message)

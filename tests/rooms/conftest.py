@@ -1,0 +1,27 @@
+"""What the tests of rooms use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rooms.outlets import Failures
+from twisted.logger import globalLogPublisher
+
+from chatproto.testing import ChatInMemory
+
+
+@pytest.fixture
+def chat() -> ChatInMemory:
+    """A chat with the limits as they come."""
+    return ChatInMemory()
+
+
+@pytest.fixture(autouse=True)
+def failures() -> Iterator[Failures]:
+    """What is logged as gone wrong; a test that does not take it fails by it."""
+    failures = Failures()
+    globalLogPublisher.addObserver(failures)
+    yield failures
+    globalLogPublisher.removeObserver(failures)
+    assert failures.take() == []
