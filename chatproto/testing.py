@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from chatproto.limits import Limits
 from chatproto.rooms.hub import Hub
 from chatproto.rooms.log import RoomLog
-from chatproto.rooms.session import Request
+from chatproto.rooms.outlet import Request
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.messages import (
     Chat,
@@ -152,11 +152,11 @@ class Person:
     # --- the session's outlet -----------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         self._queue(message, None, 0)
 
     def publish(self, prepared: Prepared) -> bool:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         size_bytes = len(prepared.encoded(encode_frame))
         if self.queued_bytes + size_bytes > self.max_queued_bytes:
             return False
@@ -164,7 +164,7 @@ class Person:
         return True
 
     def drop(self) -> dict[Any, int]:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         firsts: dict[Any, int] = {}
         kept: deque[tuple[Message, object, int]] = deque()
         for entry in self._waiting:
@@ -178,20 +178,20 @@ class Person:
         return firsts
 
     def notify(self) -> None:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         self._notify = True
         self._deliver()
 
     def pause(self) -> None:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         self.is_read_from = False
 
     def resume(self) -> None:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         self.is_read_from = True
 
     def finish(self) -> None:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         self._finishing = True
         self._deliver()
 

@@ -14,8 +14,9 @@ from chatproto.limits import Limits
 from chatproto.rooms.log import MemoryLog, Receipt, Receipts, RoomLog
 from chatproto.rooms.moderation import Action, Moderation
 from chatproto.rooms.names import NameRefused, Nicknames, check_room, parse_nick
+from chatproto.rooms.outlet import Outlet
 from chatproto.rooms.room import Member, Room
-from chatproto.rooms.session import Outlet, Session
+from chatproto.rooms.session import Session
 from chatproto.text import TextRefused, check_text
 from chatproto.version import __version__
 from chatproto.wire.errors import ErrorCode

@@ -71,7 +71,9 @@ class RoomLogContract:
             result.raiseException()
         return result
 
-    def say(self, log: RoomLog, room: str, text: str, *, nick: str = "ann", id: int = 0, sender: int = 1) -> Receipt:
+    def say(
+        self, log: RoomLog, room: str, text: str, *, nick: str = "ann", id: int = 0, sender: int = 1
+    ) -> Receipt:
         """Append and wait."""
         return self.answer(log.append(room, nick, nick.lower(), id, text, sender))
 
@@ -111,7 +113,9 @@ class RoomLogContract:
         seqs = [(room, self.say(log, room, "hi").seq) for room in ("a", "b", "a", "a", "b", "c", "a")]
         assert seqs == [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("b", 2), ("c", 1), ("a", 4)]
 
-    def test_what_is_said_at_once_by_many_is_numbered_in_the_order_of_the_calls(self, log: RoomLog, told: Told) -> None:
+    def test_what_is_said_at_once_by_many_is_numbered_in_the_order_of_the_calls(
+        self, log: RoomLog, told: Told
+    ) -> None:
         answers = [log.append("a", f"n{i}", f"n{i}", 0, f"text {i}", i) for i in range(20)]
         assert [self.answer(answer).seq for answer in answers] == list(range(1, 21))
         assert [chat.text for chat in told.chats("a")] == [f"text {i}" for i in range(20)]
@@ -173,7 +177,9 @@ class RoomLogContract:
 
     # --- ids ------------------------------------------------------------------------------------------------
 
-    def test_an_id_that_comes_again_has_the_same_receipt_and_nothing_is_kept(self, log: RoomLog, told: Told) -> None:
+    def test_an_id_that_comes_again_has_the_same_receipt_and_nothing_is_kept(
+        self, log: RoomLog, told: Told
+    ) -> None:
         first = self.say(log, "a", "hi", id=7)
         self.now_s += 60
         self.say(log, "a", "something else", id=8)
@@ -181,7 +187,9 @@ class RoomLogContract:
         assert [chat.text for chat in told.chats("a")] == ["hi", "something else"]
         assert self.read(log, "a", 1, 10) == [1, 2]
 
-    def test_an_id_that_comes_again_before_the_first_is_answered_is_kept_once(self, log: RoomLog, told: Told) -> None:
+    def test_an_id_that_comes_again_before_the_first_is_answered_is_kept_once(
+        self, log: RoomLog, told: Told
+    ) -> None:
         answers = [log.append("a", "ann", "ann", 7, "hi", sender) for sender in (1, 2)]
         assert self.answer(answers[0]) == self.answer(answers[1])
         assert len(told.kept) == 1
@@ -239,7 +247,9 @@ class RoomLogContract:
             (0, 0, []),
         ],
     )
-    def test_a_range_is_read_with_both_its_ends(self, log: RoomLog, first: int, last: int, seqs: list[int]) -> None:
+    def test_a_range_is_read_with_both_its_ends(
+        self, log: RoomLog, first: int, last: int, seqs: list[int]
+    ) -> None:
         self.fill(log, "a", 6)
         assert self.read(log, "a", first, last) == seqs
 

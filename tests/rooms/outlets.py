@@ -16,7 +16,16 @@ from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.messages import Chat, Join, Message
 from chatproto.wire.prepared import Prepared
 
-__all__ = ["AsyncLog", "Broken", "Failures", "Faulty", "Restless", "assert_nothing_is_left", "join", "nothing"]
+__all__ = [
+    "AsyncLog",
+    "Broken",
+    "Failures",
+    "Faulty",
+    "Restless",
+    "assert_nothing_is_left",
+    "join",
+    "nothing",
+]
 
 P = TypeVar("P", bound=Person)
 

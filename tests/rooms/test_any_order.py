@@ -36,6 +36,7 @@ from chatproto.wire.prepared import Prepared
 ROOMS = st.sampled_from(["a", "b", "c"])
 NICKS = st.sampled_from(["ann", "Ann", "bob", "cleo", "dora", "eve", "fay", "gus"])
 PEOPLE = st.integers(0, 3)
+WHICH = st.integers(0, 5)
 LENGTHS = st.sampled_from([1, 300, 900])
 
 
@@ -248,6 +249,12 @@ class HubMachine(RuleBasedStateMachine):
         person = there[number % len(there)]
         return person if person.is_read_from else None
 
+    @staticmethod
+    def room_of(person: Observer, which: int) -> str:
+        """A room, mostly one that they are in."""
+        rooms = [*sorted(person.session.members), "b"]
+        return rooms[which % len(rooms)]
+
     def next_number(self) -> int:
         self.numbers += 1
         return self.numbers
@@ -255,7 +262,9 @@ class HubMachine(RuleBasedStateMachine):
     # --- what people do -------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.people) < 12)
-    @rule(nick=NICKS, room=ROOMS, limit=st.sampled_from([0, 3, 100]), after=st.integers(0, 6), own=st.booleans())
+    @rule(
+        nick=NICKS, room=ROOMS, limit=st.sampled_from([0, 3, 100]), after=st.integers(0, 6), own=st.booleans()
+    )
     def arrive(self, nick: str, room: str, limit: int, after: int, own: bool) -> None:
         person = Observer(self.chat, self.log)
         assert person.session.id > self.newest_id
@@ -269,38 +278,47 @@ class HubMachine(RuleBasedStateMachine):
         if person is not None and person.session.nick_text:
             person.join(room, limit=limit)
 
-    @rule(who=PEOPLE, room=ROOMS)
-    def leave_room(self, who: int, room: str) -> None:
+    @rule(who=PEOPLE, which=WHICH, comes_back=st.booleans(), limit=st.sampled_from([0, 3, 100]))
+    def leave_room(self, who: int, which: int, comes_back: bool, limit: int) -> None:
         person = self.person(who)
-        if person is not None:
+        if person is not None and person.session.nick_text:
+            room = self.room_of(person, which)
             person.leave(room)
+            if comes_back:
+                person.join(room, limit=limit)
 
-    @rule(who=PEOPLE, room=ROOMS, length=LENGTHS, count=st.integers(1, 6), with_id=st.booleans())
-    def say(self, who: int, room: str, length: int, count: int, with_id: bool) -> None:
+    @rule(who=PEOPLE, which=WHICH, length=LENGTHS, count=st.integers(1, 6), with_id=st.booleans())
+    def say(self, who: int, which: int, length: int, count: int, with_id: bool) -> None:
         person = self.person(who)
         if person is None or not person.session.nick_text:
             return
         for _ in range(count):
             id = self.next_number() if with_id else 0
             person.said_ids += [id] if id else []
-            person.say("x" * length, room, id=id)
+            person.say("x" * length, self.room_of(person, which), id=id)
 
-    @rule(room=ROOMS, length=LENGTHS, count=st.integers(1, 8))
-    def flood(self, room: str, length: int, count: int) -> None:
+    @rule(room=ROOMS, length=LENGTHS, count=st.integers(1, 8), is_kept=st.booleans())
+    def flood(self, room: str, length: int, count: int, is_kept: bool = True) -> None:
         for _ in range(count):
             self.chat.hub.say(room, "bot", "x" * length)
+        while self.later is not None and self.later.appends and is_kept:
+            self.later.step(self.later.appends)
 
-    @rule(who=PEOPLE, room=ROOMS, count=st.integers(4, 10), turns=st.booleans())
-    def flood_who_does_not_read(self, who: int, room: str, count: int, turns: bool) -> None:
+    @rule(who=PEOPLE, counts=st.lists(st.integers(2, 10), min_size=1, max_size=4), talks=st.booleans())
+    def flood_who_does_not_read(self, who: int, counts: list[int], talks: bool) -> None:
+        """Let someone fall behind, take a little, and fall behind again while catching up."""
         self.stop_reading(who)
-        self.flood(room, 900, count)
-        if turns:
+        for number, count in enumerate(counts):
+            self.flood("ab"[number % 2], 900, count)
+            if talks:
+                self.say(who, number, 10, 1, True)
             self.read_a_little(who)
             self.turn()
-            self.flood("b", 900, count)
+            if self.later is not None and self.later.reads:
+                self.later.step(self.later.reads)
 
-    @rule(who=PEOPLE, count=st.integers(1, 60))
-    def come_and_go(self, who: int, count: int) -> None:
+    @rule(count=st.integers(1, 60))
+    def come_and_go(self, count: int) -> None:
         """Nobody can be told of all that who does not read."""
         for number in range(count):
             passer = self.chat.join(f"passer{number}", "a")
@@ -326,17 +344,17 @@ class HubMachine(RuleBasedStateMachine):
             else:
                 person.tell(nick, "x" * 500)
 
-    @rule(who=PEOPLE, room=ROOMS)
-    def ask_who(self, who: int, room: str) -> None:
+    @rule(who=PEOPLE, which=WHICH)
+    def ask_who(self, who: int, which: int) -> None:
         person = self.person(who)
         if person is not None and person.session.nick_text:
-            person.who(room)
+            person.who(self.room_of(person, which))
 
-    @rule(who=PEOPLE, room=ROOMS, before=st.integers(0, 9), limit=st.sampled_from([0, 2, 100]))
-    def ask_history(self, who: int, room: str, before: int, limit: int) -> None:
+    @rule(who=PEOPLE, which=WHICH, before=st.integers(0, 9), limit=st.sampled_from([0, 2, 100]))
+    def ask_history(self, who: int, which: int, before: int, limit: int) -> None:
         person = self.person(who)
         if person is not None and person.session.nick_text:
-            person.history(room, before, limit)
+            person.history(self.room_of(person, which), before, limit)
 
     @rule(who=PEOPLE)
     def ping(self, who: int) -> None:
@@ -382,11 +400,11 @@ class HubMachine(RuleBasedStateMachine):
             person.session.finish_input()
             person.is_read_from = False
 
-    @rule(who=PEOPLE, room=ROOMS)
-    def throw_out(self, who: int, room: str) -> None:
+    @rule(who=PEOPLE, which=WHICH)
+    def throw_out(self, who: int, which: int) -> None:
         person = self.person(who)
         if person is not None:
-            self.chat.hub.leave(person.session, room, "kicked")
+            self.chat.hub.leave(person.session, self.room_of(person, which), "kicked")
 
     # --- what time does -------------------------------------------------------------------------------------
 
@@ -447,13 +465,16 @@ class HubMachine(RuleBasedStateMachine):
             assert room.members
             for id, member in room.members.items():
                 assert hub.sessions[id].members[name] is member
-        held = [person.session for person in self.people if not person.session.ended and person.session.nick_text]
+        held = [
+            person.session for person in self.people if not person.session.ended and person.session.nick_text
+        ]
         assert all(hub.nicks.find(session.nick_text) is session for session in held)
         assert len(hub.nicks) == len(held)
 
     def teardown(self) -> None:
         if not self.people:
             return
+        self.everyone_reads()
         for person in self.people:
             person.disconnect()
         if self.later is not None:
@@ -467,4 +488,6 @@ def test_whatever_people_do_order_and_completeness_hold(kind: str) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     machine = type("Machine", (HubMachine,), {"kind": kind})
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=60, deadline=None))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=40, stateful_step_count=60, deadline=None)
+    )

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pytest
 from rooms.outlets import AsyncLog, Broken, Failures, Restless, assert_nothing_is_left, join
-
 from twisted.internet.defer import Deferred
 
 from chatproto.limits import Limits
@@ -311,7 +310,10 @@ class TestLagging:
             world.say(1, KIB, "a")
             world.say(1, KIB, "b")
         world.read(ann)
-        assert sorted(ann.got(Lagged), key=lambda lagged: lagged.room) == [Lagged("a", 1, 30), Lagged("b", 3, 32)]
+        assert sorted(ann.got(Lagged), key=lambda lagged: lagged.room) == [
+            Lagged("a", 1, 30),
+            Lagged("b", 3, 32),
+        ]
         assert seqs(ann, "a") == list(range(1, 31))
         assert seqs(ann, "b") == list(range(1, 33))
         world.say(1, room="c")
@@ -325,7 +327,11 @@ class TestLagging:
             world.read(ann)
             world.say(1)
         assert seqs(ann) == list(range(1, 154))
-        assert ann.got(Lagged) == [Lagged("lobby", 1, 50), Lagged("lobby", 52, 101), Lagged("lobby", 103, 152)]
+        assert ann.got(Lagged) == [
+            Lagged("lobby", 1, 50),
+            Lagged("lobby", 52, 101),
+            Lagged("lobby", 103, 152),
+        ]
 
     def test_what_is_said_while_one_catches_up_comes_once_and_in_order(self, world: World) -> None:
         ann, bob = world.join("ann"), world.join("bob")
@@ -372,7 +378,9 @@ class TestLagging:
         assert seqs(ann, "b") == list(range(1, 31))
         assert ann.got(End) == [End("a", 1, 40, 0)]
         end = ann.received.index(ann.got(End)[0])
-        before = [message.seq for message in ann.received[:end] if isinstance(message, Chat) and message.room == "a"]
+        before = [
+            message.seq for message in ann.received[:end] if isinstance(message, Chat) and message.room == "a"
+        ]
         assert before == list(range(1, 41))
 
     def test_what_the_log_has_lost_is_the_gap_before_the_range(self, world_with: Worlds) -> None:
@@ -387,7 +395,9 @@ class TestLagging:
         assert ann.is_connected
 
     @pytest.mark.parametrize("nothing", ["max_room_log_messages", "max_log_bytes"])
-    def test_a_log_that_keeps_nothing_leaves_a_gap_that_is_said(self, world_with: Worlds, nothing: str) -> None:
+    def test_a_log_that_keeps_nothing_leaves_a_gap_that_is_said(
+        self, world_with: Worlds, nothing: str
+    ) -> None:
         limits = {"max_queued_bytes": 16_384, nothing: 0}
         world = world_with(Limits(**limits))
         ann = world.join("ann")
@@ -461,7 +471,9 @@ class TestLagging:
         world.read(ann)
         assert outline(ann) == ["roster", (48, 50), "end", (51, 52)]
 
-    def test_what_still_waited_from_before_one_left_does_not_hide_what_is_promised_now(self, world: World) -> None:
+    def test_what_still_waited_from_before_one_left_does_not_hide_what_is_promised_now(
+        self, world: World
+    ) -> None:
         ann = world.join("ann", "a")
         ann.join("b")
         world.settle()
@@ -512,7 +524,9 @@ class TestLagging:
         assert sorted(seqs(ann)) == sorted([*range(1, 51), 49, 50])
 
     def test_a_message_larger_than_the_whole_queue_comes_all_the_same(self, world_with: Worlds) -> None:
-        limits = Limits(max_queued_bytes=4_096, max_text_bytes=1_000, max_room_chars=1_000, max_nick_chars=1_000)
+        limits = Limits(
+            max_queued_bytes=4_096, max_text_bytes=1_000, max_room_chars=1_000, max_nick_chars=1_000
+        )
         world = world_with(limits)
         room, nick = "🍵" * 1_000, "é" * 1_000
         ann = world.join("ann", room)

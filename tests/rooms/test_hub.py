@@ -150,7 +150,9 @@ class TestEnds:
         failures.take()
 
     @pytest.mark.parametrize("end", [end for end, _ in ENDS if end is not asks_what_breaks])
-    def test_an_ended_session_is_not_kept_alive(self, chat: ChatInMemory, end: Callable[[Person], None]) -> None:
+    def test_an_ended_session_is_not_kept_alive(
+        self, chat: ChatInMemory, end: Callable[[Person], None]
+    ) -> None:
         ann, bob = chat.join("ann"), chat.join("bob")
         ann.say("hi", id=7)
         bob.tell("ann", "psst", id=7)
@@ -320,7 +322,9 @@ class TestBrokenOutlets:
     """Someone whose outlet raises hurts nobody else."""
 
     @pytest.mark.parametrize("place", [0, 1, 2])
-    def test_what_is_said_reaches_everyone_else(self, chat: ChatInMemory, place: int, failures: Failures) -> None:
+    def test_what_is_said_reaches_everyone_else(
+        self, chat: ChatInMemory, place: int, failures: Failures
+    ) -> None:
         speaker = chat.join("speaker")
         people: list[Person] = []
         for number in range(3):
@@ -397,7 +401,9 @@ class TestReentrancy:
         speaker.disconnect()
         assert_nothing_is_left(chat.hub, chat.clock)
 
-    def test_one_who_is_taken_out_of_the_room_meanwhile_gets_nothing_more_of_it(self, chat: ChatInMemory) -> None:
+    def test_one_who_is_taken_out_of_the_room_meanwhile_gets_nothing_more_of_it(
+        self, chat: ChatInMemory
+    ) -> None:
         restless, last, speaker = join(Restless, chat, "restless"), chat.join("last"), chat.join("speaker")
         restless.on_publish = lambda message: chat.hub.leave(last.session, "lobby", "kicked")
         speaker.say("hi")
@@ -472,7 +478,9 @@ class TestReentrancy:
 
     def test_one_who_greets_is_heard_by_whom_they_greet(self, chat: ChatInMemory) -> None:
         bot = join(Restless, chat, "bot")
-        bot.on_publish = lambda message: bot.say(f"hello {message.nick}") if isinstance(message, Joined) else None
+        bot.on_publish = lambda message: (
+            bot.say(f"hello {message.nick}") if isinstance(message, Joined) else None
+        )
         ann = chat.join("ann")
         chat.pass_time()
         assert ann.chats == [("bot", "hello ann")]
@@ -529,7 +537,9 @@ class TestReentrancy:
         assert kinds[-4:] == [Left, Pong, Roster, End]
         assert ann.got(End)[-1] == End("lobby", 1, 50, 0)
 
-    def test_the_order_of_rooms_and_people_stays_when_the_room_empties_meanwhile(self, chat: ChatInMemory) -> None:
+    def test_the_order_of_rooms_and_people_stays_when_the_room_empties_meanwhile(
+        self, chat: ChatInMemory
+    ) -> None:
         restless, ann = join(Restless, chat, "restless"), chat.join("ann")
 
         def empty(message: Message) -> None:
@@ -556,7 +566,9 @@ class TestCode:
         chat.hub.say("tea", "deploy", "hi")
         assert chat.join("ann", "tea", limit=1).chats == [("deploy", "hi")]
 
-    @pytest.mark.parametrize(("room", "nick"), [("two words", "bot"), ("", ""), ("", "two words"), ("x" * 65, "bot")])
+    @pytest.mark.parametrize(
+        ("room", "nick"), [("two words", "bot"), ("", ""), ("", "two words"), ("x" * 65, "bot")]
+    )
     def test_it_cannot_use_names_that_nobody_can_have(self, chat: ChatInMemory, room: str, nick: str) -> None:
         with pytest.raises(NameRefused):
             chat.hub.say(room, nick, "hi")

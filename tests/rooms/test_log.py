@@ -268,7 +268,9 @@ MOVES = st.tuples(st.sampled_from(["enter", "leave"]), st.sampled_from(NAMES), s
     max_log_bytes=st.integers(0, 9_000),
     max_remembered_ids=st.integers(0, 4),
 )
-def test_the_log_in_memory_is_as_good_as_a_list(steps: list[tuple[str, str, int, int]], **bounds: int) -> None:
+def test_the_log_in_memory_is_as_good_as_a_list(
+    steps: list[tuple[str, str, int, int]], **bounds: int
+) -> None:
     limits = replace(Limits(), **bounds)
     log, naive = MemoryLog(limits, lambda: 1.0), NaiveLog(limits)
     heard: list[Chat] = []

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from chatproto.limits import Limits
 from chatproto.rooms.log import MemoryLog, NotStored, Receipt
-from chatproto.rooms.session import _BEFORE_JOIN, _DISPATCH, TURN_REQUESTS
+from chatproto.rooms.requests import _BEFORE_JOIN, _DISPATCH
+from chatproto.rooms.session import TURN_REQUESTS
 from chatproto.testing import ChatInMemory, Person
 from chatproto.version import __version__
 from chatproto.wire.errors import ErrorCode, ProtocolError
@@ -85,7 +86,9 @@ class FailingLog(MemoryLog):
 
 class TestTable:
     def test_every_kind_that_a_client_may_send_is_taken_up(self) -> None:
-        assert set(_DISPATCH) == {cls for kind, cls in MESSAGES.items() if kind < 0x80} == set(CLIENT_MESSAGES)
+        assert (
+            set(_DISPATCH) == {cls for kind, cls in MESSAGES.items() if kind < 0x80} == set(CLIENT_MESSAGES)
+        )
 
     def test_what_may_come_before_join_is_what_the_protocol_says(self) -> None:
         assert {Login, Join, Ping, Leave} == _BEFORE_JOIN
@@ -261,7 +264,14 @@ class TestBeforeJoin:
 class TestNicknames:
     @pytest.mark.parametrize(
         ("held", "wanted"),
-        [("ann", "ann"), ("ann", "ANN"), ("Ann", " ann "), ("änn", "ÄNN"), ("änn", "a\u0308nn"), ("ann", "ａｎｎ")],
+        [
+            ("ann", "ann"),
+            ("ann", "ANN"),
+            ("Ann", " ann "),
+            ("änn", "ÄNN"),
+            ("änn", "a\u0308nn"),
+            ("ann", "ａｎｎ"),
+        ],
     )
     def test_a_nickname_is_taken_in_every_case_and_unicode_form(
         self, chat: ChatInMemory, held: str, wanted: str
@@ -360,7 +370,9 @@ class TestSay:
             ann.say("hi", room, id=id)
         assert [(ack.id, ack.seq) for ack in ann.got(Ack)] == [(1, 1), (2, 1), (3, 2)]
 
-    def test_an_id_that_comes_again_is_acknowledged_again_and_nobody_gets_it_twice(self, chat: ChatInMemory) -> None:
+    def test_an_id_that_comes_again_is_acknowledged_again_and_nobody_gets_it_twice(
+        self, chat: ChatInMemory
+    ) -> None:
         ann, bob = chat.join("ann"), chat.join("bob")
         for _ in range(3):
             ann.say("hi", id=7)
@@ -403,7 +415,10 @@ class TestSay:
         ann, bob = chat.join("ann"), chat.join("bob")
         ann.say(text, id=7)
         ann.tell("bob", text, id=8)
-        assert [(error.code, error.id) for error in ann.got(Error)] == [(ErrorCode.BAD_TEXT, 7), (ErrorCode.BAD_TEXT, 8)]
+        assert [(error.code, error.id) for error in ann.got(Error)] == [
+            (ErrorCode.BAD_TEXT, 7),
+            (ErrorCode.BAD_TEXT, 8),
+        ]
         assert [message.type for message in bob.received] == ["welcome", "roster", "end"]
 
     @pytest.mark.parametrize("text", ["x" * 4_096, "ä" * 2_048, "a\nb\tc", "\u202e"])
@@ -516,7 +531,9 @@ class TestTell:
         ann.tell("bob", "now?", id=19)
         assert bob.got(Told)[-1].text == "now?"
 
-    def test_someone_whose_outlet_breaks_hurts_only_themselves(self, chat: ChatInMemory, failures: Failures) -> None:
+    def test_someone_whose_outlet_breaks_hurts_only_themselves(
+        self, chat: ChatInMemory, failures: Failures
+    ) -> None:
         ann, bob = chat.join("ann"), join(Faulty, chat, "bob")
         bob.raises_in = {"publish"}
         ann.tell("bob", "psst", id=7)
@@ -688,7 +705,9 @@ class TestOrder:
         assert ann.received == [Pong(1), Pong(2), Pong(3)]
         assert seen == [1]
 
-    def test_something_called_that_breaks_ends_that_session_alone(self, chat: ChatInMemory, failures: Failures) -> None:
+    def test_something_called_that_breaks_ends_that_session_alone(
+        self, chat: ChatInMemory, failures: Failures
+    ) -> None:
         def broken() -> Message:
             raise Broken
 
@@ -753,7 +772,15 @@ class TestEndOfInput:
         ann, bob = chat.connect(), chat.join("bob")
         ann.ask(Join("ann"), Say(7, "", "hi"), History("", 0, 10), Ping(1))
         ann.session.finish_input()
-        assert [message.type for message in ann.received] == ["welcome", "roster", "end", "ack", "chat", "end", "pong"]
+        assert [message.type for message in ann.received] == [
+            "welcome",
+            "roster",
+            "end",
+            "ack",
+            "chat",
+            "end",
+            "pong",
+        ]
         assert not ann.is_connected
         assert bob.chats == [("ann", "hi")]
         assert bob.got(Left) == [Left("lobby", "ann", "closed")]

@@ -1,0 +1,298 @@
+"""What each request does: one function for each kind that a client may send.
+
+docs/protocol.md, section 2 (client to server) and section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chatproto.rooms.log import NotStored, Receipt
+from chatproto.rooms.moderation import Action
+from chatproto.rooms.names import NameRefused, check_room, parse_nick
+from chatproto.rooms.names import Nick as Name
+from chatproto.rooms.room import Member
+from chatproto.text import TextRefused, check_text
+from chatproto.wire.errors import ErrorCode, ProtocolError
+from chatproto.wire.messages import (
+    Ack,
+    Error,
+    History,
+    Join,
+    Leave,
+    Login,
+    Message,
+    Moderate,
+    Nick,
+    Notice,
+    Ping,
+    Pong,
+    Say,
+    Search,
+    Tell,
+    Told,
+    Who,
+)
+
+if TYPE_CHECKING:
+    from chatproto.rooms.session import Session
+
+__all__ = ["take_up"]
+
+_log = Logger(namespace="chatproto.rooms.requests")
+
+MAX_LOGIN_FAILURES = 3
+
+
+def take_up(session: Session, request: Message | ProtocolError) -> None:
+    """Do what *request* asks for, or refuse it."""
+    if isinstance(request, ProtocolError):
+        session.conclude("error", Error(request.code, 0, request.reason))
+    elif session.name is None and type(request) not in _BEFORE_JOIN:
+        session.fail(
+            ErrorCode.JOIN_FIRST, f"join a room before anything else, {request.type} included", "error"
+        )
+    else:
+        _DISPATCH[type(request)](session, request)
+
+
+def _join(session: Session, message: Join) -> None:
+    hub = session.hub
+    room = message.room or hub.default_room
+    if session.name is None and hub.login_required and session.account is None:
+        return session.refuse(ErrorCode.LOGIN_REQUIRED, "log in before you join")
+    try:
+        name = parse_nick(message.nick, hub.limits.max_nick_chars)
+    except NameRefused as refusal:
+        return session.refuse(ErrorCode.BAD_NICK, str(refusal))
+    if session.name is not None and name.key != session.name.key:
+        return session.refuse(
+            ErrorCode.BAD_NICK, f"you are {session.name.text}; use nick to take another nickname"
+        )
+    if room in session.members:
+        return None
+    try:
+        check_room(room, hub.limits.max_room_chars)
+    except NameRefused as refusal:
+        return session.refuse(ErrorCode.BAD_ROOM, str(refusal))
+    if len(session.members) >= hub.limits.max_rooms_per_session:
+        return session.refuse(
+            ErrorCode.TOO_MANY_ROOMS, f"you are in {len(session.members)} rooms; leave one first"
+        )
+    if room not in hub.rooms and len(hub.rooms) >= hub.limits.max_rooms:
+        return session.refuse(ErrorCode.TOO_MANY_ROOMS, "the server is full of rooms; use one that exists")
+    if hub.moderation.holds(Action.BAN, room, name.key):
+        return session.refuse(ErrorCode.NOT_ALLOWED, f"{name.text} is banned from {room}")
+    if session.name is None:
+        if hub.nicks.claim(name, session) is not None:
+            return _refuse_taken(session, name)
+        session.open(name)
+    member = hub.enter(session, room)
+    # Someone who was told of it may have thrown them out.
+    if session.members.get(room) is member:
+        session.catch_up.enter(member, message)
+    return None
+
+
+def _refuse_taken(session: Session, name: Name) -> None:
+    session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
+
+
+def _member(session: Session, room: str, id: int = 0) -> Member | None:
+    """This session in *room*; None after the error is sent."""
+    room = room or session.hub.default_room
+    member = session.members.get(room)
+    if member is None:
+        # The name may be anything, so it is not repeated.
+        session.refuse(ErrorCode.NOT_IN_ROOM, "you are not in that room; join it first", id)
+    return member
+
+
+def _check_text(session: Session, text: str, id: int) -> bool:
+    try:
+        check_text(text, session.hub.limits.max_text_bytes)
+    except TextRefused as refusal:
+        session.refuse(ErrorCode.BAD_TEXT, str(refusal), id)
+        return False
+    return True
+
+
+def _say(session: Session, message: Say) -> None:
+    member = _member(session, message.room, message.id)
+    if member is None or not _check_text(session, message.text, message.id):
+        return
+    assert session.name is not None
+    room = member.room.name
+    if session.hub.moderation.holds(Action.MUTE, room, session.name.key):
+        return session.refuse(ErrorCode.NOT_ALLOWED, f"you are muted in {room}", message.id)
+    try:
+        answer = session.hub.log.append(
+            room, session.name.text, session.name.key, message.id, message.text, session.id
+        )
+    except Exception:
+        return _answer(session, message.id, Failure())
+    if isinstance(answer, Receipt):
+        return _answer(session, message.id, answer)
+    session.unanswered += 1
+    answered: Callable[[Any], None] = partial(_answered, session, message.id)
+    answer.addBoth(answered).addErrback(session.give_up)
+    return None
+
+
+def _answered(session: Session, id: int, outcome: Receipt | Failure) -> None:
+    session.unanswered -= 1
+    if not session.ended:
+        _answer(session, id, outcome)
+        session.go_on()
+
+
+def _answer(session: Session, id: int, outcome: Receipt | Failure) -> None:
+    if isinstance(outcome, Receipt):
+        _acknowledge(session, id, outcome)
+    elif outcome.check(NotStored):
+        session.refuse(ErrorCode.NOT_STORED, outcome.getErrorMessage(), id)
+    else:
+        _log.failure("the log failed", outcome)
+        session.refuse(ErrorCode.NOT_STORED, "the history failed; nobody saw it", id)
+
+
+def _acknowledge(session: Session, id: int, receipt: Receipt) -> None:
+    if id:
+        session.outlet.send(Ack(id, receipt.seq, receipt.time_ms))
+
+
+def _leave(session: Session, message: Leave) -> None:
+    if not message.room:
+        session.conclude("left")
+        return
+    member = _member(session, message.room)
+    if member is not None:
+        session.hub.leave(session, member.room.name, "left")
+
+
+def _nick(session: Session, message: Nick) -> None:
+    assert session.name is not None
+    try:
+        name = parse_nick(message.nick, session.hub.limits.max_nick_chars)
+    except NameRefused as refusal:
+        return session.refuse(ErrorCode.BAD_NICK, str(refusal))
+    if not session.may_rename():
+        return session.refuse(ErrorCode.RATE_LIMITED, "you change your nickname too often; wait a little")
+    if session.hub.nicks.claim(name, session) is not None:
+        return _refuse_taken(session, name)
+    old, session.name = session.name, name
+    if old != name:
+        session.hub.nicks.release(old, session)
+    session.hub.announce_renamed(session, old.text)
+    return None
+
+
+def _who(session: Session, message: Who) -> None:
+    member = _member(session, message.room)
+    if member is not None:
+        session.send_roster(member)
+
+
+def _history(session: Session, message: History) -> None:
+    member = _member(session, message.room)
+    if member is not None:
+        session.catch_up.query(member.room.name, message.before, message.limit)
+
+
+def _tell(session: Session, message: Tell) -> None:
+    hub = session.hub
+    assert session.name is not None
+    if not _check_text(session, message.text, message.id):
+        return None
+    receipt = hub.told.find(session.name.key, message.id)
+    if receipt is None:
+        target = hub.nicks.find(message.nick)
+        if target is None:
+            return session.refuse(
+                ErrorCode.NO_SUCH_NICK, "nobody here has that nickname; nothing was sent", message.id
+            )
+        receipt = Receipt(0, hub.now_ms())
+        told = Told(receipt.time_ms, session.name.text, message.text)
+        if not target.tell(told):
+            return session.refuse(
+                ErrorCode.NOT_STORED, f"{target.nick_text} is not reading; nothing was sent", message.id
+            )
+        hub.told.add(session.name.key, message.id, receipt)
+    _acknowledge(session, message.id, receipt)
+    return None
+
+
+def _ping(session: Session, message: Ping) -> None:
+    session.outlet.send(Pong(message.token))
+
+
+def _search(session: Session, message: Search) -> None:
+    session.refuse(ErrorCode.NOT_SUPPORTED, "the history of this server cannot be searched")
+
+
+def _login(session: Session, message: Login) -> None:
+    hub = session.hub
+    if hub.authenticate is None:
+        return session.refuse(ErrorCode.NOT_SUPPORTED, "this server has no accounts; join without login")
+    if session.name is not None:
+        return session.refuse(ErrorCode.NOT_ALLOWED, "log in before you join")
+    try:
+        answer = hub.authenticate(message.user, message.secret)
+    except Exception:
+        return _logged_in(session, message.user, Failure())
+    if not isinstance(answer, Deferred):
+        return _logged_in(session, message.user, answer)
+    session.hold()
+    checked: Callable[[Any], None] = partial(_login_checked, session, message.user)
+    answer.addBoth(checked).addErrback(session.give_up)
+    return None
+
+
+def _login_checked(session: Session, user: str, outcome: bool | Failure) -> None:
+    session.release()
+    if not session.ended:
+        _logged_in(session, user, outcome)
+        session.go_on()
+
+
+def _logged_in(session: Session, user: str, outcome: bool | Failure) -> None:
+    is_right = outcome
+    if isinstance(outcome, Failure):
+        _log.failure("a login could not be checked", outcome)
+        is_right = False
+    if is_right:
+        session.account = user
+        session.outlet.send(Notice("you are logged in"))
+    else:
+        session.login_failures += 1
+        if session.login_failures >= MAX_LOGIN_FAILURES:
+            session.fail(ErrorCode.LOGIN_FAILED, "wrong user or secret, too often", "error")
+        else:
+            session.refuse(ErrorCode.LOGIN_FAILED, "wrong user or secret")
+
+
+def _moderate(session: Session, message: Moderate) -> None:
+    session.hub.moderate(session, message)
+
+
+_BEFORE_JOIN = {Join, Leave, Login, Ping}
+
+_DISPATCH: dict[type[Message], Callable[[Session, Any], None]] = {
+    Join: _join,
+    Say: _say,
+    Leave: _leave,
+    Nick: _nick,
+    Who: _who,
+    History: _history,
+    Tell: _tell,
+    Ping: _ping,
+    Login: _login,
+    Search: _search,
+    Moderate: _moderate,
+}
