@@ -1,0 +1,158 @@
+"""HTTP header fields, and the grammar of those that WebSocket handshakes use (RFC 9110, section 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = [
+    "Extension",
+    "HeaderFault",
+    "Headers",
+    "format_extension",
+    "parse_cookies",
+    "parse_extensions",
+    "parse_protocols",
+    "parse_tokens",
+]
+
+Extension = tuple[str, tuple[tuple[str, str | None], ...]]
+"""An extension with its parameters, each with its value or None (RFC 6455, section 9.1)."""
+
+TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
+"""What names are made of (RFC 9110, section 5.6.2)."""
+
+_TOKEN = re.compile(TOKEN)
+_PROTOCOL = re.compile(rf"{TOKEN}(?:/{TOKEN})?")
+_QUOTED_PAIR = re.compile(r"\\(.)")
+
+# The pieces of a list of extensions. Blanks may be around each.
+_NAME = re.compile(rf"[ \t]*+({TOKEN})")
+_PARAMETER = re.compile(
+    rf"[ \t]*+;[ \t]*+({TOKEN})"
+    rf'(?:[ \t]*+=[ \t]*+(?:({TOKEN})|"((?:[\t !#-\[\]-~]|\\[\t -~])*+)"))?'
+)
+_END = re.compile(r"[ \t]*+(?:,|\Z)")
+
+
+class HeaderFault(ValueError):
+    """A header field that is not what its grammar allows; `str()` is one sentence without a full stop."""
+
+
+class Headers(Mapping[str, str]):
+    """The header fields of a message, read-only; case makes no difference in their names.
+
+    A field that came several times has its values joined by commas, as HTTP has it (RFC 9110, section 5.3);
+    `all` keeps them apart, which `Set-Cookie` needs. Names come out in lower case, values are Latin-1.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in fields:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._values[name.lower()])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({[(name, value) for name, values in self._values.items() for value in values]!r})"
+
+    def all(self, name: str) -> list[str]:
+        """The value of each field of that name, in the order in which they came."""
+        return list(self._values.get(name.lower(), ()))
+
+    def one(self, name: str) -> str | None:
+        """The value of a field that may come once; None where there is none. Raises HeaderFault."""
+        values = self._values.get(name.lower())
+        if values is None:
+            return None
+        if len(values) > 1:
+            raise HeaderFault(f"{name} comes more than once")
+        return values[0]
+
+
+def _elements(values: Iterable[str]) -> Iterator[str]:
+    """The elements of a list, in one field or in several, without empty ones (RFC 9110, section 5.6.1.2)."""
+    for value in values:
+        for element in value.split(","):
+            if element := element.strip(" \t"):
+                yield element
+
+
+def parse_tokens(values: Iterable[str]) -> list[str]:
+    """The words of a list such as `Connection` or `Sec-WebSocket-Protocol`. Raises HeaderFault."""
+    found = list(_elements(values))
+    if not all(map(_TOKEN.fullmatch, found)):
+        raise HeaderFault("a list of words has something else in it")
+    return found
+
+
+def parse_protocols(values: Iterable[str]) -> list[str]:
+    """The protocols of `Upgrade`, some with a version (RFC 9110, section 7.8). Raises HeaderFault."""
+    found = list(_elements(values))
+    if not all(map(_PROTOCOL.fullmatch, found)):
+        raise HeaderFault("a list of protocols has something else in it")
+    return found
+
+
+def parse_extensions(values: Iterable[str]) -> list[Extension]:
+    """The extensions of `Sec-WebSocket-Extensions` (RFC 6455, section 9.1). Raises HeaderFault."""
+    found: list[Extension] = []
+    for value in values:
+        at = 0
+        while at < len(value):
+            name = _NAME.match(value, at)
+            if name is not None:
+                at = name.end()
+                parameters: list[tuple[str, str | None]] = []
+                while (parameter := _PARAMETER.match(value, at)) is not None:
+                    at = parameter.end()
+                    parameters.append((parameter[1], _parameter_value(parameter)))
+                found.append((name[1], tuple(parameters)))
+            end = _END.match(value, at)  # of an empty element, where there was no name
+            if end is None:
+                raise HeaderFault("a list of extensions is malformed")
+            at = end.end()
+    return found
+
+
+def _parameter_value(parameter: re.Match[str]) -> str | None:
+    quoted: str | None = parameter[3]
+    if quoted is None:
+        return parameter[2]
+    word = _QUOTED_PAIR.sub(r"\1", quoted)
+    if not _TOKEN.fullmatch(word):
+        raise HeaderFault("a quoted value must be a word when the quotes are gone")
+    return word
+
+
+def format_extension(extension: Extension) -> str:
+    """*extension* as it stands in `Sec-WebSocket-Extensions`."""
+    name, parameters = extension
+    return "; ".join([name, *(key if value is None else f"{key}={value}" for key, value in parameters)])
+
+
+def parse_cookies(values: Iterable[str]) -> dict[str, str]:
+    """The cookies of `Cookie`; what is no pair is passed over, and of two with one name the first counts.
+
+    That is the one with the longer path (RFC 6265, section 5.4). Quotes around a value are taken off.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        for pair in value.split(";"):
+            name, equals, content = pair.partition("=")
+            name, content = name.strip(" \t"), content.strip(" \t")
+            if not equals or not name:
+                continue
+            if len(content) >= 2 and content[0] == content[-1] == '"':
+                content = content[1:-1]
+            found.setdefault(name, content)
+    return found
