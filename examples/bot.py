@@ -1,4 +1,4 @@
-"""A bot: answers everyone who says its name. `python examples/bot.py [ENDPOINT]`, by default port 9000 here."""
+"""A bot that answers everyone who says its name. `python examples/bot.py [ENDPOINT]`, else port 9000."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""The chat in an application that exists already: here a web site. `python examples/embed.py [SITE CHAT]`, two endpoints."""
+"""The chat in an application that exists already, here a web site.
+
+`python examples/embed.py [SITE CHAT]`; the two are endpoints.
+"""
 
 import sys
 

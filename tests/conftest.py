@@ -1,17 +1,63 @@
-"""What every test may use."""
+"""What every test may use, and which tests run.
+
+Tests marked `slow` run with `--slow`. With CHATPROTO_ALL=1, which `.ci/run` sets, a test that is skipped for
+whatever reason has failed.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
-
 from live import Server
 
 settings.register_profile("plain", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "plain"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get("CHATPROTO_ALL") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"everything is to run, and this was skipped: {report.longreprtext}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.stats.get("skipped", [])
+    skipped = [report for report in reports if isinstance(report, pytest.TestReport)]
+    slow = sum("slow" in report.keywords for report in skipped)
+    system = sum("system" in report.keywords and "slow" not in report.keywords for report in skipped)
+    if slow or system:
+        terminalreporter.write_line(
+            f"not run: {slow} slow tests (pytest --slow runs them), "
+            f"{system} system tests (they need programs that are not here: see above)"
+        )
 
 
 @pytest.fixture

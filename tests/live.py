@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.messages import End, Join, Message, Side
@@ -36,11 +37,15 @@ class Server:
         self.log_path = Path(self.folder.name) / "log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=self.folder.name, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                self.command,
+                cwd=self.folder.name,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
             )
         self.port = self._wait_for_port()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -135,19 +140,27 @@ class Framed:
                     return message
             if self.at_end or time.monotonic() > deadline_s:
                 raise AssertionError(f"no such {kind.__name__}; the last that came: {self.received[-5:]}")
-            self._receive()
+            self.receive()
+
+    def gather(self, holds: Callable[[], bool], what: str) -> None:
+        """Receive until something holds of what came."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not holds():
+            late = time.monotonic() > deadline_s
+            assert not (self.at_end or late), f"not yet: {what}; the last that came: {self.received[-5:]}"
+            self.receive()
 
     def until_closed(self) -> list[Message]:
         """Everything that comes until the server closes."""
         before = len(self.received)
         while not self.at_end:
-            self._receive()
+            self.receive()
         return self.received[before:]
 
     def drain(self) -> None:
         """Take in what is there now, without waiting."""
         while not self.at_end and select.select([self.socket], [], [], 0)[0]:
-            self._receive()
+            self.receive()
 
     def of(self, kind: type[M]) -> list[M]:
         """Of what came, the messages of one kind."""
@@ -162,14 +175,23 @@ class Framed:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
 
-    def _receive(self) -> None:
+    def receive(self, n_bytes: int = 2**16) -> None:
+        """Take in what comes next, so many bytes of it at most."""
         try:
-            data = self.socket.recv(2**16)
-        except ConnectionResetError:
+            data = self.socket.recv(n_bytes)
+        except (ConnectionResetError, ssl.SSLError):
             data = b""
         self.at_end = not data
         self.received += self._decoder.receive(data)
         assert self._decoder.fault is None, self._decoder.fault
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """A Unix socket that is connected."""
+    plain = socket.socket(socket.AF_UNIX)
+    plain.settimeout(PATIENCE_S)
+    plain.connect(str(path))
+    return plain
 
 
 def patiently(every_s: float = 0.02) -> Iterator[None]:

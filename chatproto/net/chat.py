@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import TCPTimedOutError, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatproto.net.sendqueue import SendQueue
-from chatproto.net.sockets import plain_socket
+from chatproto.net.sockets import VANISHED_MS, carrier_socket, plain_socket
 from chatproto.rooms.session import Session
 from chatproto.wire.messages import Message
 from chatproto.wire.prepared import Prepared
@@ -40,6 +40,7 @@ class ChatProtocol(Protocol):
         self.factory = factory
         self._input_is_over = False
         self._flushed = False
+        self._only_reads = False
         self._closing: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -53,6 +54,7 @@ class ChatProtocol(Protocol):
             self.form,
             factory.hub.limits.max_queued_bytes,
             plain_socket(self.transport),
+            carrier_socket(self.transport),
         )
         # The hub calls the queue itself, without a Python call between.
         self.publish = self.queue.publish
@@ -65,27 +67,27 @@ class ChatProtocol(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         return self.queue.queued_bytes
 
     @property
     def max_queued_bytes(self) -> int:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         return self.queue.max_queued_bytes
 
     def send(self, message: Message) -> None:
-        """See `chatproto.rooms.session.Outlet`."""
+        """See `chatproto.rooms.outlet.Outlet`."""
         self.queue.write(self.form(message))
 
     def pause(self) -> None:
         """Stop reading."""
         if self.transport is not None and not self._input_is_over:
-            self.transport.pauseProducing()
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def resume(self) -> None:
         """Read again."""
         if self.transport is not None and not self._input_is_over:
-            self.transport.resumeProducing()
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
 
     def finish(self) -> None:
         """Close once everything is sent, or when that takes too long."""
@@ -112,18 +114,24 @@ class ChatProtocol(Protocol):
     def queueFlushed(self) -> None:
         """The last byte is sent."""
         self._flushed = True
-        if self.transport is None:
+        transport = self.transport
+        if transport is None:
             return
-        if not self._input_is_over and self.queue.direct and ITCPTransport.providedBy(self.transport):
-            self.transport.loseWriteConnection()
+        if (
+            not self._input_is_over
+            and ITCPTransport.providedBy(transport)
+            and not ISSLTransport.providedBy(transport)
+        ):
+            transport.loseWriteConnection()
         else:
-            self.transport.loseConnection()
+            transport.loseConnection()
 
     def _close_timed_out(self) -> None:
         if self.transport is not None:
-            if self._flushed:
+            if self._only_reads:
                 self.transport.loseConnection()
             else:
+                # Not everything is sent, the end of the output included, or TLS waits for the peer's goodbye.
                 self.transport.abortConnection()  # type: ignore[attr-defined]
 
     # --- Twisted ------------------------------------------------------------------------------------------
@@ -137,7 +145,8 @@ class ChatProtocol(Protocol):
             self.session.finish_input()
 
     def writeConnectionLost(self) -> None:
-        """Nothing more can be sent (IHalfCloseableProtocol); it was this side that ended it."""
+        """The end of the output is sent (IHalfCloseableProtocol)."""
+        self._only_reads = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever way."""
@@ -146,4 +155,7 @@ class ChatProtocol(Protocol):
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         self.factory.connections.discard(self)
-        self.session.lost("timeout" if reason.check(TimeoutError, TCPTimedOutError) else "closed")
+        # Twisted keeps to itself why the kernel gave a connection up, so its silence has to tell.
+        has_vanished = self.queue.peer_silence_ms >= VANISHED_MS
+        timed_out = has_vanished or reason.check(TimeoutError, TCPTimedOutError)
+        self.session.lost("timeout" if timed_out else "closed")

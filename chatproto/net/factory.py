@@ -27,7 +27,7 @@ class ChatFactory(Factory):
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.turn = Turn(hub.clock, hub.limits.lag_timeout_s)
-        self.site = chat_site()
+        self.site = chat_site(hub.clock)
         self.connections: set[ChatProtocol] = set()
         self.fronts: set[Front] = set()
         self._waiting_for_empty: list[Deferred[None]] = []

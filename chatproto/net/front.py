@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IProtocol,
+    ISSLTransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -28,7 +34,7 @@ _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS",
 _HTTP = re.compile(rb"(?:" + b"|".join(_METHODS) + rb")(?![A-Za-z0-9!#$%&'*+.^_`|~-])")
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class Front(Protocol):
     """Looks at the first bytes of a connection and then steps out of the way."""
 
@@ -41,9 +47,17 @@ class Front(Protocol):
     def connectionMade(self) -> None:
         """Wait for the first bytes, but not for long."""
         assert self.transport is not None
-        tune(self.transport, self.factory.hub.limits.lag_timeout_s)
+        limits = self.factory.hub.limits
+        tune(self.transport, limits.lag_timeout_s)
         self.factory.fronts.add(self)
-        self._silence = self.factory.hub.clock.callLater(SILENCE_S, self._fell_silent)
+        # Before the handshake of TLS is complete nobody can say anything, and it may take more than a second.
+        silence_s = limits.join_timeout_s if ISSLTransport.providedBy(self.transport) else SILENCE_S
+        self._silence = self.factory.hub.clock.callLater(silence_s, self._fell_silent)
+
+    def handshakeCompleted(self) -> None:
+        """The TLS is open, and the silence begins (IHandshakeListener)."""
+        if self._silence is not None:
+            self._silence.reset(SILENCE_S)
 
     def dataReceived(self, data: bytes) -> None:
         """Decide, if these bytes suffice."""
@@ -122,9 +136,11 @@ class Front(Protocol):
         face, self._face = self._face, None
         # Bound methods of the face would keep both alive for the garbage collector.
         self.__dict__.pop("dataReceived", None)
-        if face is not None:
-            face.connectionLost(reason)
-        self.factory.connection_gone()
+        try:
+            if face is not None:
+                face.connectionLost(reason)
+        finally:
+            self.factory.connection_gone()
 
 
 def _could_become_http(begun: bytes) -> bool:

@@ -7,8 +7,8 @@ that on the same line, whatever they said, so nobody can forge either.
 from __future__ import annotations
 
 import difflib
+from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from chatproto.net.chat import ChatProtocol
@@ -52,12 +52,18 @@ MOST_SHOWN = 65_535
 
 HELP = """\
 What you type is said in the room you are in. Times are UTC.
-/join ROOM        enter a room, or go back to one   /leave [ROOM]    leave it
-/who              who is in the room                /nick NAME       take another nickname
-/msg NICK TEXT    say something to one person       /me ACTION       say what you do
-/history [N]      what was said                     /search WORDS    find what was said
-/quit             leave                             //TEXT           say /TEXT
-operators: /kick NICK [WHY]   /ban, /mute NICK [SECONDS] [WHY]   /unban, /unmute NICK"""
+/join ROOM      enter a room, or go back /leave [ROOM]  leave it
+/who            who is in the room       /nick NAME     take another nickname
+/msg NICK TEXT  say it to one person     /me ACTION     say what you do
+/history [N]    what was said            /search WORDS  find what was said
+/quit           leave the chat           //TEXT         say /TEXT
+operators: /kick NICK [WHY]   /ban, /mute NICK [SECONDS] [WHY]
+           /unban, /unmute NICK"""
+
+
+def _number(text: str) -> int | None:
+    """The whole number that *text* is, or None; beyond all bounds here if it has many digits."""
+    return int(text.lstrip("0")[:12] or "0") if text.isascii() and text.isdigit() else None
 
 
 def _shown(text: str) -> str:
@@ -117,7 +123,7 @@ class LineProtocol(ChatProtocol):
         self._decoder = LineDecoder(factory.hub.limits.max_line_bytes)
         self._room = ""  # where what is typed is said
         self._joining = ""
-        self._waiting_lines = 0
+        self._lines: deque[str | LineFault] = deque()  # those whose turn has not come
 
     def connectionMade(self) -> None:
         """Begin the session, and ask who it is."""
@@ -140,9 +146,11 @@ class LineProtocol(ChatProtocol):
         super().readConnectionLost()
 
     def _take_in(self, lines: list[str | LineFault]) -> None:
-        # What a line means depends on the lines before it, so each is read when its turn comes.
-        self._waiting_lines += len(lines)
-        self.session.receive([partial(self._meaning, line) for line in lines])
+        # What a line means depends on the lines before it, so each is read when its turn comes. An empty one
+        # means nothing, and there may be many.
+        lines = [line for line in lines if line]
+        self._lines.extend(lines)
+        self.session.receive([self._meaning] * len(lines))
 
     def _print(self, text: str) -> None:
         self.queue.write("".join(f"* {line}\r\n" for line in text.split("\n")).encode())
@@ -157,7 +165,7 @@ class LineProtocol(ChatProtocol):
         elif isinstance(message, Left) and message.room == self._room:
             self._room = ""  # sent to the one who was kicked
         elif isinstance(message, Error) and not self.session.nick_text and not self.session.ended:
-            if self._waiting_lines:
+            if self._lines:
                 # A script goes on as if it had been let in; none of it may be taken for a nickname.
                 self._print("nothing of what you sent was said")
                 self.session.end("error")
@@ -166,8 +174,8 @@ class LineProtocol(ChatProtocol):
 
     # --- what the person types ----------------------------------------------------------------------------
 
-    def _meaning(self, line: str | LineFault) -> Message | None:
-        self._waiting_lines -= 1
+    def _meaning(self) -> Message | None:
+        line = self._lines.popleft()
         if isinstance(line, LineFault):
             self._print(line.reason)
             return None
@@ -176,7 +184,7 @@ class LineProtocol(ChatProtocol):
         if line.startswith("//"):
             return self._say(line[1:])
         if not line.startswith("/"):
-            return self._say(line) if line else None
+            return self._say(line)
         word, _, rest = line[1:].partition(" ")
         command = _COMMANDS.get(word)
         if command is None:
@@ -197,7 +205,13 @@ class LineProtocol(ChatProtocol):
 
     def _is_nowhere(self) -> bool:
         if not self._room:
-            self._print("you are in no room; /join one first")
+            # Who was kicked may be in others, and must not, unawares, go on in one of them.
+            is_in_others = bool(self.session.members)
+            self._print(
+                "you are talking in no room now; /join the one you mean"
+                if is_in_others
+                else "you are in no room; /join one first"
+            )
         return not self._room
 
     def _join(self, room: str) -> Message | None:
@@ -238,10 +252,11 @@ class LineProtocol(ChatProtocol):
     def _history(self, number: str) -> Message | None:
         if self._is_nowhere():
             return None
-        if number and not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= MOST_SHOWN):
+        limit = _number(number) if number else SHOWN_ON_JOINING
+        if limit is None or not 1 <= limit <= MOST_SHOWN:
             self._print(f"/history [N]: N is a number from 1 to {MOST_SHOWN}")
             return None
-        return History(self._room, 0, int(number[:6]) if number else SHOWN_ON_JOINING)
+        return History(self._room, 0, limit)
 
     def _search(self, words: str) -> Message | None:
         if not words:
@@ -268,9 +283,10 @@ class LineProtocol(ChatProtocol):
             return None
         seconds = 0
         if action in (Action.BAN, Action.MUTE):
-            number, _, after = reason.partition(" ")
-            if number.isascii() and number.isdigit():
-                seconds, reason = min(int(number[:10]), 2**32 - 1), after
+            first, _, after = reason.partition(" ")
+            number = _number(first)
+            if number is not None:
+                seconds, reason = min(number, 2**32 - 1), after
         return None if self._is_nowhere() else Moderate(action, self._room, nick, seconds, reason)
 
     def _kick(self, rest: str) -> Message | None:

@@ -19,9 +19,10 @@ cdef class SendQueue:
     cdef Turn turn
     cdef object form
     cdef int fd               # the socket to write to, or -1: `transport.write` is the way
+    cdef int carrier_fd       # the socket to ask how far the peer is, or -1
 
     # what waits, a ring
-    cdef Entry* _ring         # NULL while nothing waits
+    cdef Entry* _ring         # NULL before anything waited; room for 4, at most, while nothing does
     cdef Py_ssize_t _capacity  # a power of two, or 0
     cdef Py_ssize_t _head
     cdef Py_ssize_t _count
@@ -34,10 +35,12 @@ cdef class SendQueue:
     cdef readonly bint blocked  # the transport takes no more until it says so
     cdef bint _notify         # the owner wants to hear when nothing waits any more
     cdef bint _closing        # the owner wants to hear when everything is flushed
+    cdef bint _flushed        # the owner has heard it
     cdef bint _closed         # nothing is taken any more
     cdef long long _taken_bytes  # what the transport took, ever
     cdef long long _progress_mark  # how far the peer was when the sweep last looked
     cdef double _progress_s   # when it was last seen further
+    cdef readonly long peer_silence_ms  # before the transport went, if the kernel knows; else 0
 
     # in
     cpdef write(self, bytes data)
@@ -68,3 +71,4 @@ cdef class Turn:
 
     cdef int _enter(self, SendQueue queue) except -1
     cdef int _block(self, SendQueue queue) except -1
+    cdef int _unblock(self, SendQueue queue) except -1

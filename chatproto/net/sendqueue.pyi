@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from socket import socket
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, type_check_only
 
 from twisted.internet.interfaces import IReactorTime, ITransport
 
 from chatproto.wire.prepared import Prepared
 
-class Owner(Protocol):
+__all__ = ["SendQueue", "Turn"]
+
+@type_check_only
+class _Owner(Protocol):
     def queueDrained(self) -> None: ...
     def queueFlushed(self) -> None: ...
     def queueStalled(self) -> None: ...
@@ -30,15 +33,18 @@ class SendQueue:
     @property
     def blocked(self) -> bool: ...
     @property
+    def peer_silence_ms(self) -> int: ...
+    @property
     def direct(self) -> bool: ...
     def __init__(
         self,
         transport: ITransport,
-        owner: Owner,
+        owner: _Owner,
         turn: Turn,
         form: Callable[[Any], bytes],
         max_queued_bytes: int,
         handle: socket | None = None,
+        carrier: socket | None = None,
     ) -> None: ...
     def __len__(self) -> int: ...
     def write(self, data: bytes) -> None: ...

@@ -12,7 +12,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
+from libc.limits cimport LLONG_MIN
 from libc.string cimport memset
 
 from twisted.internet.interfaces import IPullProducer, IPushProducer
@@ -20,6 +21,8 @@ from twisted.logger import Logger
 from zope.interface import classImplements
 
 from chatproto.wire.prepared cimport Prepared
+
+__all__ = ["SendQueue", "Turn"]
 
 cdef extern from *:
     """
@@ -31,12 +34,15 @@ cdef extern from *:
     #define MSG_NOSIGNAL 0
     static Py_ssize_t sendmsg(int fd, const struct msghdr *m, int flags) { return -1; }
     static Py_ssize_t unacknowledged_bytes(int fd) { return 0; }
+    static long silence_ms(int fd) { return 0; }
     #else
     #define CHATPROTO_HAS_SENDMSG 1
     #include <sys/types.h>
     #include <sys/socket.h>
     #include <sys/uio.h>
     #include <sys/ioctl.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
@@ -51,6 +57,16 @@ cdef extern from *:
     #endif
         return waiting;
     }
+    /* Since when the peer has acknowledged nothing; 0 where the kernel does not say. */
+    static long silence_ms(int fd) {
+    #ifdef __linux__
+        struct tcp_info info;
+        socklen_t size = sizeof(info);
+        memset(&info, 0, sizeof(info));
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) return info.tcpi_last_ack_recv;
+    #endif
+        return 0;
+    }
     #endif
     """
     bint HAS_SENDMSG "CHATPROTO_HAS_SENDMSG"
@@ -64,12 +80,15 @@ cdef extern from *:
     int MSG_NOSIGNAL
     Py_ssize_t sendmsg(int fd, const msghdr* message, int flags)
     Py_ssize_t unacknowledged_bytes(int fd)
+    long silence_ms(int fd)
 
 cdef enum:
     IOV_MOST = 1024           # IOV_MAX of Linux, and of every system that has sendmsg
     PIECE_BYTES = 16_384      # given to the transport at a time: little to copy, enough to be woken by
     CHUNK_BYTES = 65_536      # joined for one transport.write
     ENTRY_BYTES = 64          # what an entry costs beside its bytes: the ring's share, the bytes object's head
+
+cdef long long NOT_LOOKED = LLONG_MIN  # no mark of any peer's
 
 cdef iovec[IOV_MOST] _vector  # used by one flush at a time, under the GIL
 
@@ -82,18 +101,22 @@ cdef class SendQueue:
     *owner* is told `queueDrained()` when nothing waits any more, if it asked by `notify`; `queueStalled()`
     when the peer took nothing for the turn's `stall_timeout_s`; `queueFlushed()` once everything is sent
     after `close`. *form* makes bytes of what is published (see `Prepared.encoded`). *handle* is the plain
-    stream socket under the transport, or None where it must not be written to directly.
+    stream socket under the transport, or None where it must not be written to directly. *carrier* is then the
+    socket at the bottom, if there is one; it is only asked how far the peer is.
 
     `queued_bytes` counts what waits, with a fixed cost for each entry, so that the bound holds for memory.
     """
 
-    def __cinit__(self, transport, owner, Turn turn, form, Py_ssize_t max_queued_bytes, handle=None):
+    def __cinit__(
+        self, transport, owner, Turn turn not None, form, Py_ssize_t max_queued_bytes, handle=None, carrier=None
+    ):
         self.transport = transport
         self.owner = owner
         self.turn = turn
         self.form = form
         self.max_queued_bytes = max_queued_bytes
         self.fd = handle.fileno() if handle is not None and HAS_SENDMSG else -1
+        self.carrier_fd = carrier.fileno() if carrier is not None else self.fd
         # A pull producer is called at once, which is harmless: nothing waits yet.
         transport.registerProducer(self, self.fd < 0)
 
@@ -122,6 +145,8 @@ cdef class SendQueue:
         """
         cdef bytes data
         cdef Py_ssize_t cost_bytes
+        if prepared is None:
+            raise TypeError("there is nothing to publish")
         if self._closed:
             return True
         data = prepared.encoded(self.form)
@@ -132,32 +157,65 @@ cdef class SendQueue:
             # A burst within one turn is no slow reader: only what the transport does not take counts.
             if not self.blocked:
                 self._offer()
+                if self._closed:
+                    return True
             if self.queued_bytes + cost_bytes > self.max_queued_bytes:
                 return False
         self._push(data, prepared.topic, prepared.position)
         return True
 
     cpdef dict drop(self):
-        """Drop what waits and has a topic; the first position dropped of each topic.
+        """Drop what waits and has a topic; the lowest position dropped of each topic.
 
         What has begun to be sent stays.
         """
         cdef dict firsts = {}
-        cdef Py_ssize_t i, kept = 0
+        cdef bint begun = self._sent_of_head_bytes > 0
+        cdef Py_ssize_t i, head, mask, count, capacity = 0, kept = 0
+        cdef Entry* old
+        cdef Entry* ring = NULL
         cdef Entry* entry
-        cdef Entry* place
-        for i in range(self._count):
+        # What hashes a topic may raise, and what gives one up may run any code. So nothing is touched before
+        # the one is done, and everything is in its place before the other begins.
+        i = 1 if begun else 0
+        while i < self._count:
             entry = &self._ring[(self._head + i) & (self._capacity - 1)]
-            if entry.topic is NULL or (i == 0 and self._sent_of_head_bytes):
-                place = &self._ring[(self._head + kept) & (self._capacity - 1)]
-                place[0] = entry[0]
+            if entry.topic is not NULL:
+                # Not always the first: after leaving and coming back, older ones may wait behind newer ones.
+                lowest = firsts.get(<object>entry.topic)
+                if lowest is None or entry.position < lowest:
+                    firsts[<object>entry.topic] = entry.position
+            i += 1
+        if not firsts:
+            return firsts
+        old, head, mask, count = self._ring, self._head, self._capacity - 1, self._count
+        for i in range(count):
+            kept += old[(head + i) & mask].topic is NULL or (i == 0 and begun)
+        if kept:
+            capacity = 4
+            while capacity < kept:
+                capacity *= 2
+            ring = <Entry*>PyMem_Malloc(capacity * sizeof(Entry))
+            if ring is NULL:
+                raise MemoryError()
+        kept = 0
+        for i in range(count):
+            entry = &old[(head + i) & mask]
+            if entry.topic is NULL or (i == 0 and begun):
+                ring[kept] = entry[0]
                 kept += 1
-                continue
-            firsts.setdefault(<object>entry.topic, entry.position)
-            self.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
-            Py_DECREF(<object>entry.data)
-            Py_DECREF(<object>entry.topic)
+            else:
+                self.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
+        self._ring = ring
+        self._capacity = capacity
+        self._head = 0
         self._count = kept
+        for i in range(count):
+            entry = &old[(head + i) & mask]
+            if not (entry.topic is NULL or (i == 0 and begun)):
+                Py_DECREF(<object>entry.data)
+                Py_DECREF(<object>entry.topic)
+        PyMem_Free(old)
         return firsts
 
     def notify(self):
@@ -177,8 +235,8 @@ cdef class SendQueue:
         self._closed = True
         self._closing = self._notify = False
         self._clear()
-        self.fd = -1
-        self.turn.blocked.discard(self)
+        self.fd = self.carrier_fd = -1
+        self.turn._unblock(self)
         self.transport = self.owner = None
 
     # --- out ----------------------------------------------------------------------------------------------
@@ -222,7 +280,7 @@ cdef class SendQueue:
             if sent < 0:
                 if errno == EINTR:
                     continue
-                if errno != EAGAIN:
+                if errno != EAGAIN and errno != ENOBUFS and errno != ENOMEM:
                     # Broken. It ends by itself, when the reactor has read what the peer sent before.
                     self._closed = True
                     self._clear()
@@ -267,9 +325,10 @@ cdef class SendQueue:
 
     cdef int _after_flush(self) except -1:
         if self._closing:
-            self._closing = False
-            self.transport.unregisterProducer()
-            self.owner.queueFlushed()
+            if not self._flushed:
+                self._flushed = True
+                self.transport.unregisterProducer()
+                self.owner.queueFlushed()
         elif self._notify:
             self._notify = False
             self.owner.queueDrained()
@@ -285,19 +344,21 @@ cdef class SendQueue:
         if self.owner is None:
             return
         self.blocked = False
-        self.turn.blocked.discard(self)
+        self.turn._unblock(self)
         if self._count or self._closing or self._notify:
             self.flush()
 
     def stopProducing(self):
         """The transport is gone (IProducer), and the number of its socket may soon be another's."""
+        if self.carrier_fd >= 0:
+            self.peer_silence_ms = silence_ms(self.carrier_fd)
         self.discard()
 
     def stalled(self, double now_s, double timeout_s):
         """Whether the peer has taken nothing for *timeout_s*. The turn's sweep calls this."""
         cdef long long mark = self._taken_bytes
-        if self.fd >= 0:
-            mark -= unacknowledged_bytes(self.fd)
+        if self.carrier_fd >= 0:
+            mark -= unacknowledged_bytes(self.carrier_fd)
         if mark != self._progress_mark:
             self._progress_mark = mark
             self._progress_s = now_s
@@ -409,10 +470,17 @@ cdef class Turn:
 
     cdef int _block(self, SendQueue queue) except -1:
         queue.blocked = True
-        queue._progress_mark = -1
+        queue._progress_mark = NOT_LOOKED
         self.blocked.add(queue)
         if self._sweep_call is None:
             self._sweep_call = self.clock.callLater(self.stall_timeout_s / 10, self._sweep)
+        return 0
+
+    cdef int _unblock(self, SendQueue queue) except -1:
+        self.blocked.discard(queue)
+        if not self.blocked and self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
         return 0
 
     def _end(self):
@@ -429,7 +497,10 @@ cdef class Turn:
         self._sweep_call = None
         now_s = self.clock.seconds()
         for queue in list(self.blocked):
-            if queue in self.blocked and (<SendQueue>queue).stalled(now_s, self.stall_timeout_s):
-                (<SendQueue>queue)._report_stall()
+            try:
+                if queue in self.blocked and (<SendQueue>queue).stalled(now_s, self.stall_timeout_s):
+                    (<SendQueue>queue)._report_stall()
+            except Exception:
+                _log.failure("a connection that takes nothing could not be ended")
         if self.blocked and self._sweep_call is None:
             self._sweep_call = self.clock.callLater(self.stall_timeout_s / 10, self._sweep)

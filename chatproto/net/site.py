@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -20,8 +21,8 @@ class _NothingHere(Resource):
         return b"There is no page here. Talk with nc, telnet or chatproto-connect to this host and port.\n"
 
 
-def chat_site() -> Site:
-    """The site behind the one port."""
-    site = Site(_NothingHere())
+def chat_site(clock: IReactorTime) -> Site:
+    """The site behind the one port, whose connections time out on *clock*."""
+    site = Site(_NothingHere(), reactor=clock)
     site.noisy = False
     return site

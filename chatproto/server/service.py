@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import socket
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -26,12 +29,17 @@ _log = Logger(namespace="chatproto")
 RETRY_MS = 1_000
 """When clients should come back after the server was told to end."""
 
+BACKLOG = 1_024
+"""Connections that the kernel holds for an endpoint that says nothing else. Twisted's 50 is less than what
+comes back at once after a restart."""
+
 
 class NotListening(SystemExit, Exception):
     """The server cannot listen where it was told to; the text is one sentence.
 
     A SystemExit, so that `twistd -n` prints the sentence alone and exits with 1; an Exception, so that a
-    daemon passes it to the process that started it.
+    daemon passes it to the process that started it. The latter shows only the beginning, so the reason comes
+    first.
     """
 
 
@@ -44,7 +52,12 @@ class ChatService(Service):
     name = "chat"
 
     def __init__(
-        self, endpoints: Sequence[str], *, limits: Limits | None = None, default_room: str = "lobby", reactor: Any = None
+        self,
+        endpoints: Sequence[str],
+        *,
+        limits: Limits | None = None,
+        default_room: str = "lobby",
+        reactor: Any = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.limits = limits or Limits()
@@ -60,20 +73,16 @@ class ChatService(Service):
             from twisted.internet import reactor
 
             self._reactor = reactor
+        _allow_descriptors(self._reactor)
         hub = Hub(self._reactor, limits=self.limits, default_room=self.default_room)
         self.factory = ChatFactory(hub)
         for description in self.endpoints:
-            outcome: list[IListeningPort | Failure] = []
-            listening = serverFromString(self._reactor, description).listen(self.factory)
-            listening.addBoth(outcome.append)
-            if not outcome:
-                # No endpoint of Twisted's does this, but one of a plugin's may.
-                listening.addErrback(lambda _: None)
-                raise NotListening(f"{description} does not listen at once, which this server needs")
-            if isinstance(outcome[0], Failure):
+            outcome = self._listen(description, self.factory)
+            if isinstance(outcome, str):
+                self.factory = None
                 self._close_ports()
-                raise NotListening(_why_not(description, outcome[0]))
-            self.ports.append(outcome[0])
+                raise NotListening(f"cannot listen, {outcome}: {description}")
+            self.ports.append(outcome)
 
     def startService(self) -> None:
         """Say where it listens and how to connect."""
@@ -93,18 +102,56 @@ class ChatService(Service):
             closing.append(factory.shut_down(RETRY_MS))
         return DeferredList(closing)
 
+    def _listen(self, description: str, factory: ChatFactory) -> IListeningPort | str:
+        """The port, or why there is none."""
+        listening: Deferred[IListeningPort] = maybeDeferred(
+            lambda: serverFromString(self._reactor, _with_backlog(description)).listen(factory)
+        )
+        outcome: list[IListeningPort | str] = []
+        listening.addCallbacks(outcome.append, lambda failure: outcome.append(_reason(failure)))
+        if outcome:
+            return outcome[0]
+        # No endpoint of Twisted's needs time, but one of a plugin's may; what comes of it is not wanted then.
+        listening.addCallback(lambda _: isinstance(outcome[0], str) or outcome[0].stopListening())
+        return "it does not do so at once"
+
     def _close_ports(self) -> list[Deferred[Any]]:
         ports, self.ports = self.ports, []
         closing = [port.stopListening() for port in ports]
         return [waiting for waiting in closing if waiting is not None]
 
 
-def _why_not(description: str, failure: Failure) -> str:
-    error = failure.value
+def _allow_descriptors(reactor: object) -> None:
+    """Let this process have all the files, and so connections, that it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard or isinstance(reactor, SelectReactor):  # select() breaks past 1,024 descriptors
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        # A hard limit that is infinite is more than some systems allow.
+        _log.warn("at most {soft} files can be open: {error}", soft=soft, error=error)
+    else:
+        _log.info("at most {hard} files can be open, instead of {soft}", hard=hard, soft=soft)
+
+
+def _with_backlog(description: str) -> str:
+    """An endpoint string that says how many connections may wait to be accepted."""
+    kind, *arguments = re.split(r"(?<!\\):", description)
+    unnamed = [argument for argument in arguments if "=" not in argument]
+    if kind not in ("tcp", "tcp6", "ssl", "unix") or len(unnamed) > 1 or ":backlog=" in description:
+        return description
+    return f"{description}:backlog={BACKLOG}"
+
+
+def _reason(failure: Failure) -> str:
+    error: object = failure.value
     if isinstance(error, CannotListenError):
-        reason = error.socketError.strerror if isinstance(error.socketError, OSError) else str(error.socketError)
-        return f"cannot listen on {description}: {(reason or str(error.socketError)).lower()}"
-    return f"cannot listen on {description}: {error}"
+        error = error.socketError
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    # It stands within a sentence; but AF_UNIX stays AF_UNIX.
+    begin = reason[:1].lower() if reason[1:2].islower() else reason[:1]
+    return f"{begin}{reason[1:].rstrip('.')}"
 
 
 def _how_to_connect(address: object) -> list[str]:

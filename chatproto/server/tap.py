@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import fields
 from typing import Any, ClassVar
 
+from twisted import __version__ as twisted_version
 from twisted.application.service import IService
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
@@ -12,22 +15,30 @@ from twisted.python import usage
 from chatproto.limits import Limits
 from chatproto.rooms.names import NameRefused, check_room
 from chatproto.server.service import ChatService
+from chatproto.version import __version__
 
 __all__ = ["Options", "makeService"]
 
-DEFAULT_ENDPOINT = "tcp:9000:interface=127.0.0.1:backlog=1024"
+DEFAULT_ENDPOINT = "tcp:9000:interface=127.0.0.1"
+
+_LIMIT_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
 _LIMITS = {known.name.replace("_", "-"): known for known in fields(Limits)}
 
 
-def _number(kind: type[int] | type[float]) -> Any:
-    def coerce(text: str) -> int | float:
+def _number(name: str, kind: type[Any]) -> Any:
+    def coerce(text: str) -> Any:
         try:
             return kind(text)
         except ValueError:
-            raise ValueError("a whole number is needed" if kind is int else "a number is needed") from None
+            needed = "a whole number" if kind is int else "a number"
+            raise ValueError(f"--{name} needs {needed}, not {text!r}") from None
 
     return coerce
+
+
+def _as_option(limit: re.Match[str]) -> str:
+    return f"--{limit[0].replace('_', '-')}"
 
 
 def _sentence(meaning: str) -> str:
@@ -39,13 +50,19 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A chat server. People talk with nc, telnet or chatproto-connect, programs with length-prefixed frames, "
-        "all on the same port."
+        "A chat server. People talk with nc, telnet or chatproto-connect, programs with length-prefixed "
+        "frames, all on the same port."
     )
     optParameters: ClassVar[list[list[Any]]] = [
         ["room", None, "lobby", "The room that people enter who name none."],
         *(
-            [name, None, known.default, _sentence(known.metadata["meaning"]), _number(type(known.default))]
+            [
+                name,
+                None,
+                known.default,
+                _sentence(known.metadata["meaning"]),
+                _number(name, type(known.default)),
+            ]
             for name, known in _LIMITS.items()
         ),
     ]
@@ -58,6 +75,11 @@ class Options(usage.Options):
         """Listen on this endpoint, e.g. tcp:9000 or unix:/run/chat.sock; may be repeated.
         [default: tcp:9000:interface=127.0.0.1]"""
         self["listen"].append(description)
+
+    def opt_version(self) -> None:
+        """Display the version and exit."""
+        print(f"chatproto {__version__} on Twisted {twisted_version}")
+        sys.exit(0)
 
     def parseArgs(self, *rest: str) -> None:
         """Refuse what is no option."""
@@ -75,17 +97,27 @@ class Options(usage.Options):
                 serverFromString(reactor, description)
             except Exception as error:
                 # Endpoint parsers are plugins and raise what they like.
-                raise usage.UsageError(f"--listen {description!r} is no endpoint that can be used: {error}") from None
+                raise usage.UsageError(
+                    f"--listen {description!r} is no endpoint that can be used: {error}"
+                ) from None
         try:
             self["limits"] = Limits(**{known.name: self[name] for name, known in _LIMITS.items()})
             check_room(self["room"], self["limits"].max_room_chars)
         except NameRefused as refusal:
             raise usage.UsageError(f"--room: {refusal}") from None
         except ValueError as refusal:
-            raise usage.UsageError(str(refusal)) from None
+            raise usage.UsageError(_LIMIT_NAME.sub(_as_option, str(refusal))) from None
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Twisted's, in another order: where to listen first; the limits apart, in the order of `Limits`."""
+        usage_text, _, description = super().getUsage(width).partition("\n\n")
+        _, *shown = re.split(r"^(?= +--)", f"{usage_text}\n", flags=re.MULTILINE)
+        by_name = {entry.split()[0].strip("-="): entry for entry in shown}
+        limits = "".join(by_name.pop(name) for name in _LIMITS)
+        first = "".join(by_name.pop(name) for name in ("listen", "room"))
+        return f"Options:\n{first}{''.join(by_name.values())}\nLimits:\n{limits}\n{description}"
 
 
 def makeService(options: Options) -> IService:
     """Make the service; nothing is opened before it starts."""
-    service = ChatService(options["listen"], limits=options["limits"], default_room=options["room"])
-    return service  # type: ignore[return-value]
+    return ChatService(options["listen"], limits=options["limits"], default_room=options["room"])

@@ -62,7 +62,8 @@ class Stay:
         self.member = member
         self.entered_at = 0  # the newest number when they came
         self.has_end = False
-        self.next_seq: int | None = None  # the next that is to come; unknown until the replay says
+        self.began: int | None = None  # the first that came or was announced, before `end` said which it is
+        self.next_seq: int | None = None  # the next that is to come
         self.present: set[str] | None = None  # None where announcements were dropped
 
 
@@ -146,7 +147,7 @@ class Observer(Person):
     def _check_chat(self, chat: Chat, stay: Stay) -> None:
         if stay.next_seq is None:
             # The first of a replay; `end` will say whether it was the right one.
-            stay.next_seq = chat.seq
+            stay.began = stay.next_seq = chat.seq
         assert chat.seq >= stay.next_seq, "doubled"
         missing = [seq for seq in range(stay.next_seq, chat.seq) if not self.is_own(chat.room, seq)]
         assert missing == [], "a hole that nobody spoke of"
@@ -168,14 +169,18 @@ class Observer(Person):
         if stay.next_seq is None:
             # Nothing was asked for, or it was dropped and comes after `lagged`.
             stay.next_seq = end.first or stay.entered_at + 1
+        elif end.last:
+            assert stay.began == end.first
+            assert stay.next_seq <= end.last + 1
         else:
-            assert end.first < stay.next_seq <= max(end.last, stay.entered_at) + 1
+            assert stay.began is not None
+            assert stay.began > stay.entered_at
         assert end.last in (0, stay.entered_at)
 
     def _check_lagged(self, lagged: Lagged, stay: Stay, oldest: int, newest: int) -> None:
         assert lagged.last == newest
         if stay.next_seq is None:
-            stay.next_seq = lagged.first  # within a replay of which nothing had arrived
+            stay.began = stay.next_seq = lagged.first  # within a replay of which nothing had arrived
             return
         skipped = [seq for seq in range(stay.next_seq, lagged.first) if not self.is_own(lagged.room, seq)]
         assert [seq for seq in skipped if seq >= oldest] == [], "skipped though it was kept"

@@ -1,0 +1,188 @@
+"""The options of `twistd chat`, and the service that is made of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import pytest
+from twisted.python.usage import UsageError
+
+from chatproto.limits import Limits
+from chatproto.server import tap
+from chatproto.server.service import ChatService
+from chatproto.version import __version__
+
+LIMITS = [pytest.param(known.name, known.default, id=known.name) for known in fields(Limits)]
+SECONDS = [known.name for known in fields(Limits) if known.name.endswith("_s")]
+
+
+def option(limit: str) -> str:
+    return f"--{limit.replace('_', '-')}"
+
+
+def parse(*arguments: str) -> tap.Options:
+    options = tap.Options()
+    options.parseOptions(arguments)
+    return options
+
+
+def refusal(*arguments: str) -> str:
+    """The one sentence with which the arguments are refused."""
+    with pytest.raises(UsageError) as refused:
+        parse(*arguments)
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def help_text(width: int = 200) -> str:
+    return tap.Options().getUsage(width)
+
+
+class TestHelp:
+    @pytest.mark.parametrize(("limit", "default"), LIMITS)
+    def test_shows_every_limit_with_its_unit_and_its_default(self, limit: str, default: float) -> None:
+        [line] = [line for line in help_text().splitlines() if line.strip().startswith(f"{option(limit)}=")]
+        assert line.endswith(f"[default: {default}]")
+        unit = {"bytes": "bytes", "chars": "characters", "s": "seconds", "messages": "messages"}.get(
+            limit.split("_")[-1], ""
+        )
+        assert unit in line.lower()
+
+    def test_begins_with_where_to_listen_and_has_the_limits_apart(self) -> None:
+        shown = re.findall(r"^ +(--[\w-]+)|^(\w+):$", help_text(80), re.MULTILINE)
+        names = [name or heading for name, heading in shown]
+        assert names == [
+            "Options",
+            *("--listen", "--room", "--help", "--version"),
+            "Limits",
+            *(option(known.name) for known in fields(Limits)),
+        ]
+
+    def test_says_where_it_listens_unless_told_otherwise(self) -> None:
+        assert "[default: tcp:9000:interface=127.0.0.1]" in help_text()
+        assert parse()["listen"] == ["tcp:9000:interface=127.0.0.1"]
+
+    def test_ends_with_what_it_is(self) -> None:
+        assert help_text(80).strip().endswith("all on the same port.")
+
+    @pytest.mark.parametrize("width", [40, 80, 200])
+    def test_loses_no_option_at_any_width(self, width: int) -> None:
+        assert help_text(width).count("      --") == 4 + len(fields(Limits))
+
+    def test_the_version_is_its_own(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            parse("--version")
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(f"chatproto {__version__} on Twisted ")
+
+
+class TestWhatIsTaken:
+    def test_without_options_the_limits_are_the_usual_ones(self) -> None:
+        assert parse()["limits"] == Limits()
+
+    @pytest.mark.parametrize(("limit", "default"), LIMITS)
+    def test_every_limit_can_be_set(self, limit: str, default: float) -> None:
+        wanted = default * 2
+        assert getattr(parse(option(limit), str(wanted))["limits"], limit) == wanted
+
+    @pytest.mark.parametrize("limit", SECONDS)
+    def test_seconds_may_have_fractions(self, limit: str) -> None:
+        assert getattr(parse(option(limit), "1.5")["limits"], limit) == 1.5
+
+    def test_several_endpoints_may_be_listened_on(self) -> None:
+        assert parse("--listen", "tcp:1", "--listen", "unix:/a")["listen"] == ["tcp:1", "unix:/a"]
+
+    def test_a_room_may_be_named(self) -> None:
+        assert parse("--room", "straße")["room"] == "straße"
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(("limit", "default"), LIMITS)
+    def test_what_is_no_number(self, limit: str, default: float) -> None:
+        kind = "a number" if limit in SECONDS else "a whole number"
+        assert refusal(option(limit), "many").endswith(f"{option(limit)} needs {kind}, not 'many'")
+
+    @pytest.mark.parametrize(("limit", "default"), LIMITS)
+    def test_a_negative_number(self, limit: str, default: float) -> None:
+        assert refusal(option(limit), "-1").startswith(f"{option(limit)} is at least ")
+
+    @pytest.mark.parametrize("number", ["inf", "1e300"])
+    @pytest.mark.parametrize("limit", SECONDS)
+    def test_a_time_that_no_timer_can_wait(self, limit: str, number: str) -> None:
+        assert refusal(option(limit), number).startswith(f"{option(limit)} is at most 1,000,000.0, not ")
+
+    @pytest.mark.parametrize("limit", SECONDS)
+    def test_a_time_that_is_no_time(self, limit: str) -> None:
+        assert refusal(option(limit), "nan").endswith(", not nan")
+
+    @pytest.mark.parametrize("limit", [known.name for known in fields(Limits) if known.name not in SECONDS])
+    def test_a_count_that_no_machine_can_hold(self, limit: str) -> None:
+        assert refusal(option(limit), str(2**63)).startswith(f"{option(limit)} is at most ")
+
+    def test_a_text_that_leaves_no_place_in_its_frame(self) -> None:
+        sentence = refusal("--max-frame-bytes", "4096", "--max-text-bytes", "4000")
+        assert sentence.startswith(
+            "--max-text-bytes (4000) must leave 1,024 bytes of --max-frame-bytes (4096)"
+        )
+
+    def test_a_queue_that_holds_no_texts(self) -> None:
+        assert refusal("--max-queued-bytes", "16000") == (
+            "--max-queued-bytes (16000) must hold four times --max-text-bytes (4096)"
+        )
+
+    @pytest.mark.parametrize(
+        ("description", "reason"),
+        [
+            ("9000", "Unknown endpoint type: '9000'"),
+            ("carrier-pigeon:9000", "Unknown endpoint type: 'carrier-pigeon'"),
+            ("tcp:http-alt", "invalid literal for int"),
+            ("tcp", "port"),
+            ("tcp:9000:interfaces=127.0.0.1", "interfaces"),
+            ("ssl:9000:privateKey=/nowhere/key.pem", "/nowhere/key.pem"),
+            ("systemd:domain=INET:index=3", "list index out of range"),
+            ("", "Unknown endpoint type: ''"),
+        ],
+    )
+    def test_an_endpoint_that_does_not_exist(self, description: str, reason: str) -> None:
+        sentence = refusal("--listen", description)
+        assert sentence.startswith(f"--listen {description!r} is no endpoint that can be used: ")
+        assert reason in sentence
+
+    def test_one_bad_endpoint_among_good_ones(self) -> None:
+        assert "'nonsense:1'" in refusal("--listen", "tcp:1", "--listen", "nonsense:1", "--listen", "tcp:2")
+
+    def test_an_unknown_option(self) -> None:
+        assert "--max-people" in refusal("--max-people", "3")
+
+    def test_an_option_without_its_value(self) -> None:
+        assert "--listen" in refusal("--listen")
+
+    def test_a_stray_argument(self) -> None:
+        assert refusal("9000") == "'9000' is no option of chat; twistd chat --help shows them all"
+
+    @pytest.mark.parametrize("room", ["", "r" * 65, "\x1b[2J", " lobby", "a\u202eb"])
+    def test_a_default_room_that_nobody_could_enter(self, room: str) -> None:
+        sentence = refusal("--room", room)
+        assert sentence.startswith("--room: ")
+        assert sentence.isprintable()
+
+    def test_a_default_room_longer_than_the_limit_that_was_given(self) -> None:
+        assert refusal("--room", "kitchen", "--max-room-chars", "3").startswith("--room: ")
+
+
+class TestMakeService:
+    def test_makes_the_service_that_the_options_describe(self) -> None:
+        service = tap.makeService(parse("--listen", "tcp:1", "--room", "tea", "--max-rooms", "7"))
+        assert isinstance(service, ChatService)
+        assert service.endpoints == ("tcp:1",)
+        assert service.default_room == "tea"
+        assert service.limits == Limits(max_rooms=7)
+
+    def test_opens_nothing(self) -> None:
+        service = tap.makeService(parse())
+        assert isinstance(service, ChatService)
+        assert service.ports == []
+        assert service.factory is None
+        assert not service.running
