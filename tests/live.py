@@ -146,8 +146,8 @@ class Framed:
         """Receive until something holds of what came."""
         deadline_s = time.monotonic() + PATIENCE_S
         while not holds():
-            late = time.monotonic() > deadline_s
-            assert not (self.at_end or late), f"not yet: {what}; the last that came: {self.received[-5:]}"
+            if self.at_end or time.monotonic() > deadline_s:
+                raise AssertionError(f"not yet: {what}; the last that came: {self.received[-5:]}")
             self.receive()
 
     def until_closed(self) -> list[Message]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -21,8 +23,19 @@ class _NothingHere(Resource):
         return b"There is no page here. Talk with nc, telnet or chatproto-connect to this host and port.\n"
 
 
+class _BodilessRequest(Request):
+    """A request whose body is thrown away: Twisted would keep it in a file, however long it is."""
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers are there."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A part of the body is there."""
+
+
 def chat_site(clock: IReactorTime) -> Site:
     """The site behind the one port, whose connections time out on *clock*."""
-    site = Site(_NothingHere(), reactor=clock)
+    site = Site(_NothingHere(), requestFactory=_BodilessRequest, reactor=clock)
     site.noisy = False
     return site

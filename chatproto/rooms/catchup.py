@@ -65,7 +65,6 @@ class CatchUp:
         """Owe the replay that *join* asked for, and everything after it (docs/protocol.md, section 3)."""
         room = member.room.name
         oldest, newest = self._log.bounds(room)
-        self._session.send_roster(member)
         status = NOTHING_IS_MISSING
         anew = join.epoch != self._log.epoch and (join.epoch or join.after)
         if anew or join.after > newest:
@@ -82,6 +81,7 @@ class CatchUp:
         member.end = End(room, first if sent else 0, newest if sent else 0, status)
         self._behind[room] = member
         self._session.hold()
+        self._session.send_roster(member)
 
     def query(self, room: str, before: int, limit: int) -> None:
         """Owe the newest *limit* kept messages older than *before*, 0: the newest of all."""
@@ -145,8 +145,8 @@ class CatchUp:
     def _advance_query(self, query: _Query) -> bool:
         if query.next_seq > query.last:
             self._query = None
-            self._outlet.send(query.end())
             self._session.release()
+            self._outlet.send(query.end())
             return True
         return self._read(query.room, query.next_seq, query.last, lambda chats: self._pay_query(query, chats))
 
@@ -179,11 +179,14 @@ class CatchUp:
                 member.next_seq = max(member.next_seq, oldest)
                 member.promised_seq = newest
                 if is_lost or member.next_seq <= newest:
+                    # After each message that is sent it begins anew: the outlet may have taken them out.
                     self._outlet.send(Lagged(room, member.next_seq, newest))
+                    return True
         if member.end is not None and member.next_seq > member.end.last:
             end, member.end = member.end, None
-            self._outlet.send(end)
             self._session.release()
+            self._outlet.send(end)
+            return True
         if member.live or member.next_seq > newest:
             self._catch_up_with(member)
             return True

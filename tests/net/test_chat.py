@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from net.loopback import DIRECT, KINDS, LoopbackCase, TurnClock, messages, reactor
 from net.loopback import End as Socket
 from net.memory import Chat as ChatInMemory
+from twisted.internet.defer import Deferred
 from twisted.internet.error import TCPTimedOutError
 from twisted.internet.error import TimeoutError as TimedOut
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chatproto.limits import Limits
@@ -16,6 +19,7 @@ from chatproto.net.chat import ChatProtocol
 from chatproto.net.factory import ChatFactory
 from chatproto.net.front import Front
 from chatproto.rooms.hub import Hub
+from chatproto.rooms.log import Receipt
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import (
@@ -25,6 +29,7 @@ from chatproto.wire.messages import (
     History,
     Join,
     Leave,
+    Login,
     Ping,
     Pong,
     Say,
@@ -357,6 +362,35 @@ class InMemory(LoopbackCase):
         line.send(encode_frame(Ping(1)))
         assert line.producerState == "producing"
         assert [message.type for message in line.messages()] == ["welcome", "roster", "end"]
+
+    def test_a_session_that_ends_while_it_is_not_read_from_is_read_from_again(self) -> None:
+        """Or the end of what the peer sends would not be noticed before the time is up."""
+        unanswered: Deferred[bool] = Deferred()
+        chat = ChatInMemory(authenticate=lambda user, secret: unanswered)
+        line = chat.connect()
+        line.send(encode_frame(Login("alice", "secret")) + encode_frame(Ping(1)))
+        assert line.producerState == "paused"
+        chat.factory.shut_down()
+        chat.clock.pump([0] * 4)
+        assert not line.connected
+        assert chat.is_empty()
+
+    def test_what_the_history_still_has_to_answer_comes_after_the_end_of_the_input(self) -> None:
+        chat = ChatInMemory()
+        append = chat.hub.log.append
+
+        def append_slowly(*said: Any) -> Deferred[Receipt]:
+            return deferLater(chat.clock, 0.5, cast(Callable[..., Receipt], append), *said)
+
+        chat.hub.log.append = append_slowly  # type: ignore[method-assign, assignment]
+        line = chat.connect()
+        line.send(encode_frame(Join("alice")) + encode_frame(Say(7, "", "hi")))
+        line.end_input()
+        assert [message.type for message in line.messages()] == ["welcome", "roster", "end"]
+        assert line.connected
+        chat.clock.advance(0.6)
+        assert [message.type for message in line.messages()] == ["ack"]
+        assert not line.connected
 
     def test_losing_the_connection_twice_is_harmless(self) -> None:
         chat = ChatInMemory()

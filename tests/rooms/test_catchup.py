@@ -1003,6 +1003,51 @@ class TestLater:
 class TestOutletsThatAct:
     """The own outlet does something in the midst of a replay."""
 
+    @pytest.mark.parametrize("act", ["end", "leave", "leave and come back"])
+    @pytest.mark.parametrize("kind", [Roster, Lagged, End])
+    @pytest.mark.parametrize("asked", ["join", "lag", "history"])
+    def test_one_who_is_out_at_the_moment_of_an_answer(
+        self, world: World, asked: str, kind: type[Message], act: str
+    ) -> None:
+        world.say(10)
+        ann = join(Restless, world.chat, "ann", "elsewhere")
+        if asked != "join":
+            ann.join("")
+            world.settle()
+        ann.forget()
+        acted: list[int] = []
+
+        def be_out(message: Message) -> None:
+            if isinstance(message, kind) and not acted:
+                acted.append(1)
+                if act == "end":
+                    ann.disconnect()
+                else:
+                    world.chat.hub.leave(ann.session, "lobby", "kicked")
+                if act == "leave and come back":
+                    ann.join("lobby", limit=2)
+
+        ann.on_send = be_out
+        if asked == "join":
+            ann.join("lobby", limit=5)
+        elif asked == "history":
+            ann.history("", 0, 5)
+        else:
+            ann.stop_reading()
+            world.say(40, KIB)
+        ann.ask(Ping(1))
+        world.read(ann)
+        if act != "end":
+            assert ann.got(Pong) == [Pong(1)]
+        if act == "leave and come back" and acted:
+            newest = world.chat.hub.log.bounds("lobby")[1]
+            assert ann.got(End)[-1] == End("lobby", newest - 1, newest, 1)
+            world.say(1)
+            assert seqs(ann)[-1] == newest + 1
+        ann.disconnect()
+        world.settle()
+        assert_nothing_is_left(world.chat.hub, world.chat.clock)
+
     @pytest.mark.parametrize("kind", ["at once", "fired", "later"])
     @pytest.mark.parametrize("act", ["end", "leave", "lag", "ask"])
     def test_a_replay_stops_or_goes_on_as_it_should(self, kind: str, act: str) -> None:

@@ -1,0 +1,114 @@
+"""A server that is reached over TCP, and over TLS or a Unix socket besides."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import socket
+import ssl
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from faults.watching import LISTEN, WatchedServer
+from live import PATIENCE_S, Framed
+
+from chatproto.wire.messages import End, Join
+
+KINDS = ("tcp", "tls", "unix")
+
+
+class Place:
+    """One server, reached in three ways; `server.port` is the plain TCP one."""
+
+    def __init__(self, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="chatproto-place-")
+        folder = Path(self._folder.name)
+        self._certificate, self._socket = folder / "certificate.pem", folder / "socket"
+        _make_certificate(self._certificate, folder / "key.pem")
+        keys = f"privateKey={folder / 'key.pem'}:certKey={self._certificate}"
+        tls, unix = f"ssl:0:interface=127.0.0.1:{keys}", f"unix:{self._socket}"
+        self._opened: list[socket.socket] = []
+        self.server = WatchedServer(*LISTEN, "--listen", tls, "--listen", unix, *options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.__exit__(kind, error, trace)
+        self._folder.cleanup()
+
+    def hang_up(self) -> None:
+        """Close every connection that was made here."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def connect(self, kind: str = "tcp", receive_buffer_bytes: int = 0) -> socket.socket:
+        """A socket of one of the `KINDS` that is connected; `tls-port` is TLS's without a handshake."""
+        plain = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+        self._opened.append(plain)
+        if receive_buffer_bytes:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        plain.settimeout(PATIENCE_S)
+        if kind == "unix":
+            plain.connect(str(self._socket))
+        elif kind == "tcp":
+            plain.connect(("127.0.0.1", self.server.port))
+        else:
+            ports = re.findall(r"listening on \S+ port (\d+)", self.server.log())
+            plain.connect(("127.0.0.1", int(ports[1])))
+            if kind == "tls-port":
+                return plain
+            context = ssl.create_default_context(cafile=str(self._certificate))
+            plain = context.wrap_socket(plain, server_hostname="localhost")
+            self._opened.append(plain)
+        return plain
+
+    def call(self, kind: str = "tcp") -> Framed:
+        """A client that has said nothing yet."""
+        return Framed(self.connect(kind))
+
+    def join(
+        self,
+        nick: str,
+        rooms: Sequence[str] = ("lobby",),
+        *,
+        kind: str = "tcp",
+        receive_buffer_bytes: int = 0,
+    ) -> Framed:
+        """A client that is in these rooms."""
+        client = Framed(self.connect(kind, receive_buffer_bytes))
+        for room in rooms:
+            client.send(Join(nick, room))
+            client.until(End)
+        return client
+
+
+def _make_certificate(certificate_path: Path, key_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
