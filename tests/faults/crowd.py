@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import selectors
 import socket
 import time
@@ -15,6 +16,9 @@ from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.messages import Message, Side
 
 M = TypeVar("M", bound=Message)
+
+fresh_ids = itertools.count(1)
+"""For `say`: the server knows an id again under the same nickname, also on another connection."""
 
 
 class Caller:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-from faults.crowd import Caller, Crowd
+from faults.crowd import Caller, Crowd, fresh_ids
 
-from chatproto.wire.messages import Ack, Chat, End, Error, Join, Lagged, Left, Message, Say
+from chatproto.wire.messages import Ack, Chat, End, Error, Join, Lagged, Left, Message, Roster, Say
 
 WINDOW = 8
 
@@ -31,7 +31,7 @@ class Talk:
         self.window = window
         self.newest = dict.fromkeys(rooms, 0)
         self.delays_s: list[float] = []  # of every delivery to a listener
-        self._said_at_s: list[float] = []
+        self._said_at_s: dict[int, float] = {}
         self._said = self._acknowledged = self._heard = self._to_say = 0
         self.talkers = [crowd.call() for _ in range(talkers)]
         self.listeners = [crowd.call() for _ in range(listeners)]
@@ -59,8 +59,9 @@ class Talk:
         if self._said < self._to_say:
             room = self.rooms[self._said % len(self.rooms)]
             self._said += 1
-            self._said_at_s.append(time.perf_counter())
-            talker.send(Say(self._said, room, f"{self._said} ".ljust(self.text_bytes, "x")))
+            id = next(fresh_ids)
+            self._said_at_s[id] = time.perf_counter()
+            talker.send(Say(id, room, f"{id} ".ljust(self.text_bytes, "x")))
 
     def _listen(self, caller: Caller, message: Message) -> None:
         if isinstance(message, Ack):
@@ -70,8 +71,8 @@ class Talk:
             self.newest[message.room] = max(self.newest[message.room], message.seq)
             if caller in self.lefts and message.nick.startswith("talker"):
                 self._heard += 1
-                number = int(message.text.split(maxsplit=1)[0])
-                self.delays_s.append(time.perf_counter() - self._said_at_s[number - 1])
+                id = int(message.text.split(maxsplit=1)[0])
+                self.delays_s.append(time.perf_counter() - self._said_at_s[id])
         elif isinstance(message, Left) and caller in self.lefts:
             self.lefts[caller].append(message)
         else:
@@ -82,10 +83,11 @@ class Talk:
 def assert_whole(messages: Sequence[Message], room: str, own: Collection[int] = ()) -> list[Lagged]:
     """In what someone got of *room* every gap is announced by `lagged`, and nothing is doubled.
 
-    *own* are the numbers of what they said themselves, which nobody gets back. The `lagged` messages.
+    *messages* are all that came since they joined; *own* are the numbers of what they said themselves, which
+    nobody gets back. Returns the `lagged` messages.
     """
     lags = [message for message in messages if isinstance(message, Lagged) and message.room == room]
-    next_seq = 0
+    next_seq = next(each.last + 1 for each in messages if isinstance(each, Roster) and each.room == room)
     has_just_lagged = False
     for message in messages:
         if isinstance(message, Lagged) and message.room == room:
@@ -97,6 +99,6 @@ def assert_whole(messages: Sequence[Message], room: str, own: Collection[int] = 
             assert message.seq not in own, "an own message came back"
             while next_seq in own:
                 next_seq += 1
-            assert not next_seq or message.seq == next_seq, f"{message.seq} came, not {next_seq}"
+            assert message.seq == next_seq, f"{message.seq} came, not {next_seq}"
             next_seq, has_just_lagged = message.seq + 1, False
     return lags

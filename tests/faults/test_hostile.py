@@ -6,7 +6,6 @@ Every test ends with a new client being served and a log without a traceback.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import socket
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from faults.crowd import fresh_ids
 from faults.places import Place
 from faults.watching import assert_log_is_clean, assert_well
 from live import PATIENCE_S, eventually
@@ -73,9 +73,6 @@ def place(shared: Place) -> Iterator[Place]:
     eventually(lambda: shared.server.descriptors() == before, "everybody is gone")
 
 
-ids = itertools.count(1)  # the server knows an id again, also on another connection
-
-
 class Bystanders:
     """Two people who talk to each other while something else goes on."""
 
@@ -83,7 +80,7 @@ class Bystanders:
         self.alice, self.bob = place.join("alice", ("meanwhile",)), place.join("bob", ("meanwhile",))
 
     def talk(self) -> None:
-        id = next(ids)
+        id = next(fresh_ids)
         text = f"hi {id}"
         self.alice.send(Say(id, "meanwhile", text))
         self.alice.until(Ack, lambda ack: ack.id == id)
@@ -425,7 +422,10 @@ class TestFloods:
     ) -> None:
         client = place.join("hasty", ("meanwhile",))
         client.send(
-            *(Say(next(ids) if wants_acks else 0, "meanwhile", f"{number}") for number in range(1, count + 1))
+            *(
+                Say(next(fresh_ids) if wants_acks else 0, "meanwhile", f"{number}")
+                for number in range(1, count + 1)
+            )
         )
         client.close()
         bob = bystanders.bob

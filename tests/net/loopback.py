@@ -14,7 +14,7 @@ from net.certificate import server_context
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock, deferLater
 from twisted.protocols.policies import WrappingFactory
@@ -124,18 +124,6 @@ def _unix_pair(send_buffer_bytes: int, receive_buffer_bytes: int) -> tuple[socke
 PAIRS = {"tcp": _tcp_pair, "unix": _unix_pair}
 
 
-class _Once(Factory):
-    """Makes the one protocol that it was given."""
-
-    noisy = False
-
-    def __init__(self, made: IProtocol) -> None:
-        self.made = made
-
-    def buildProtocol(self, addr: object) -> Any:
-        return self.made
-
-
 class LoopbackCase(TestCase):
     """A test on the real reactor, which trial checks for sockets and timers that are left."""
 
@@ -175,22 +163,6 @@ class LoopbackCase(TestCase):
             return data in end.received
 
         await self.until(has_come, f"{data!r} is not in {bytes(end.received[-500:])!r}")
-
-    def adopt(
-        self,
-        protocol: IProtocol,
-        kind: str = "tcp",
-        *,
-        send_buffer_bytes: int = 0,
-        receive_buffer_bytes: int = 0,
-    ) -> End:
-        """Connect *protocol* to a socket of the test's, over "tcp" or "unix"."""
-        ours, theirs = PAIRS[kind](send_buffer_bytes, receive_buffer_bytes)
-        end = End(theirs)
-        self.addCleanup(end.close)
-        with ours:
-            reactor.adoptStreamConnection(ours.fileno(), ours.family, _Once(protocol))
-        return end
 
     async def listen(self, factory: Factory, kind: str = "tcp") -> IListeningPort:
         """Listen in one of `KINDS` until the test is over."""

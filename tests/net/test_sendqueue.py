@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import gc
 import random
-import signal
 import socket
-import sys
-import termios
-import time
-import tracemalloc
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from net.loopback import PAIRS
 from net.queues import ENTRY_BYTES, MOST_BYTES, STALL_S, Buffer, InMemory, OnSocket, Owner, as_is, of_topic
 from twisted.internet.testing import StringTransport
 
-from chatproto.net.sendqueue import SendQueue, Turn
+from chatproto.net.sendqueue import SendQueue
 from chatproto.wire.prepared import Prepared
 
-QUEUES: dict[str, Callable[[], InMemory | OnSocket]] = {"transport": InMemory, "socket": OnSocket}
+Queues = Callable[..., Any]
+QUEUES: dict[str, Queues] = {"transport": InMemory, "socket": OnSocket}
+"""The tests that take `queues` are for both ways."""
 
 
 def cost_bytes(*sizes: int) -> int:
@@ -121,34 +114,34 @@ class TestBound:
     """Past `max_queued_bytes` what many get is refused, what one gets is not."""
 
     @staticmethod
-    def full(queues: Callable[..., Any], most_bytes: int = 10_000) -> Any:
+    def full(queues: Queues, most_bytes: int = 10_000) -> Any:
         """A queue whose transport takes nothing any more."""
         ways = queues(max_queued_bytes=most_bytes)
         ways.queue.pauseProducing()
         return ways
 
-    def test_publish_refuses_what_does_not_fit(self, queues: Callable[..., Any]) -> None:
+    def test_publish_refuses_what_does_not_fit(self, queues: Queues) -> None:
         queue = self.full(queues).queue
         fit = 10_000 // cost_bytes(936)
         assert [queue.publish(of_topic(b"x" * 936)) for _ in range(fit + 3)] == [True] * fit + [False] * 3
         assert len(queue) == fit
         assert queue.queued_bytes == 10_000
 
-    def test_the_bound_itself_is_allowed_and_one_byte_more_is_not(self, queues: Callable[..., Any]) -> None:
+    def test_the_bound_itself_is_allowed_and_one_byte_more_is_not(self, queues: Queues) -> None:
         queue = self.full(queues).queue
         assert not queue.publish(of_topic(b"x" * (10_000 - ENTRY_BYTES + 1)))
         assert queue.queued_bytes == len(queue) == 0
         assert queue.publish(of_topic(b"x" * (10_000 - ENTRY_BYTES)))
         assert queue.queued_bytes == 10_000
 
-    def test_small_messages_count_what_they_cost_beside_their_bytes(self, queues: Callable[..., Any]) -> None:
+    def test_small_messages_count_what_they_cost_beside_their_bytes(self, queues: Queues) -> None:
         queue = self.full(queues).queue
         count = 0
         while queue.publish(of_topic(b"x")):
             count += 1
         assert count == 10_000 // cost_bytes(1)
 
-    def test_write_is_never_refused(self, queues: Callable[..., Any]) -> None:
+    def test_write_is_never_refused(self, queues: Queues) -> None:
         queue = self.full(queues).queue
         for _ in range(100):
             queue.write(b"x" * 1_000)
@@ -156,9 +149,7 @@ class TestBound:
         assert queue.queued_bytes == cost_bytes(*[1_000] * 100)
         assert not queue.publish(of_topic(b"x"))
 
-    def test_a_burst_is_offered_to_what_takes_bytes_before_it_is_refused(
-        self, queues: Callable[..., Any]
-    ) -> None:
+    def test_a_burst_is_offered_to_what_takes_bytes_before_it_is_refused(self, queues: Queues) -> None:
         ways = queues(max_queued_bytes=10_000)
         assert all(ways.queue.publish(of_topic(b"%05d" % i * 20)) for i in range(1_000))
         assert ways.queue.queued_bytes <= 10_000
@@ -166,14 +157,12 @@ class TestBound:
         received = ways.drain() if isinstance(ways, OnSocket) else ways.sent()
         assert received == b"".join(b"%05d" % i * 20 for i in range(1_000))
 
-    def test_what_is_larger_than_the_bound_is_refused_with_nothing_queued(
-        self, queues: Callable[..., Any]
-    ) -> None:
+    def test_what_is_larger_than_the_bound_is_refused_with_nothing_queued(self, queues: Queues) -> None:
         ways = queues(max_queued_bytes=10_000)
         assert not ways.queue.publish(of_topic(b"x" * 10_000))
         assert ways.queue.queued_bytes == len(ways.queue) == 0
 
-    def test_empty_bytes_are_taken_and_not_queued(self, queues: Callable[..., Any]) -> None:
+    def test_empty_bytes_are_taken_and_not_queued(self, queues: Queues) -> None:
         queue = self.full(queues).queue
         queue.write(b"")
         assert queue.publish(of_topic(b""))
@@ -183,14 +172,12 @@ class TestBound:
 @pytest.mark.parametrize("queues", QUEUES.values(), ids=QUEUES)
 class TestDrop:
     @staticmethod
-    def waiting(queues: Callable[..., Any]) -> Any:
+    def waiting(queues: Queues) -> Any:
         ways = queues()
         ways.queue.pauseProducing()
         return ways
 
-    def test_what_has_a_topic_is_dropped_and_the_rest_goes_out_in_order(
-        self, queues: Callable[..., Any]
-    ) -> None:
+    def test_what_has_a_topic_is_dropped_and_the_rest_goes_out_in_order(self, queues: Queues) -> None:
         ways = self.waiting(queues)
         for i in range(1, 11):
             ways.queue.publish(of_topic(b"topic%d " % i, "lobby", i))
@@ -202,20 +189,20 @@ class TestDrop:
         received = ways.drain() if isinstance(ways, OnSocket) else ways.sent()
         assert received == b"".join(b"own%d all%d " % (i, i) for i in range(1, 11))
 
-    def test_gives_the_first_position_of_each_topic(self, queues: Callable[..., Any]) -> None:
+    def test_gives_the_first_position_of_each_topic(self, queues: Queues) -> None:
         queue = self.waiting(queues).queue
         for topic, position in [("a", 7), ("b", 2), ("a", 8), ("b", 3), ("c", 2**53 - 1), ("a", 9)]:
             queue.publish(of_topic(b"x", topic, position))
         assert queue.drop() == {"a": 7, "b": 2, "c": 2**53 - 1}
         assert queue.drop() == {}
 
-    def test_topics_that_are_equal_are_one(self, queues: Callable[..., Any]) -> None:
+    def test_topics_that_are_equal_are_one(self, queues: Queues) -> None:
         queue = self.waiting(queues).queue
         for position in (5, 6):
             queue.publish(of_topic(b"x", "".join(["lob", "by"]), position))
         assert queue.drop() == {"lobby": 5}
 
-    def test_what_is_dropped_counts_no_more(self, queues: Callable[..., Any]) -> None:
+    def test_what_is_dropped_counts_no_more(self, queues: Queues) -> None:
         queue = self.waiting(queues).queue
         queue.write(b"x" * 100)
         for i in range(100):
@@ -223,10 +210,10 @@ class TestDrop:
         queue.drop()
         assert queue.queued_bytes == cost_bytes(100)
 
-    def test_an_empty_queue_drops_nothing(self, queues: Callable[..., Any]) -> None:
+    def test_an_empty_queue_drops_nothing(self, queues: Queues) -> None:
         assert queues().queue.drop() == {}
 
-    def test_a_queue_goes_on_after_it(self, queues: Callable[..., Any]) -> None:
+    def test_a_queue_goes_on_after_it(self, queues: Queues) -> None:
         ways = self.waiting(queues)
         for i in range(100):
             ways.queue.publish(of_topic(b"dropped", "lobby", i))
@@ -237,7 +224,7 @@ class TestDrop:
         received = ways.drain() if isinstance(ways, OnSocket) else ways.sent()
         assert received == b"".join(b"%d " % i for i in range(100))
 
-    def test_a_topic_that_cannot_be_hashed_raises_and_harms_nothing(self, queues: Callable[..., Any]) -> None:
+    def test_a_topic_that_cannot_be_hashed_raises_and_harms_nothing(self, queues: Queues) -> None:
         ways = self.waiting(queues)
         ways.queue.publish(of_topic(b"one ", "lobby", 1))
         ways.queue.publish(of_topic(b"two ", ["no", "hash"], 1))
@@ -263,20 +250,21 @@ class TestDropOfWhatHasBegun:
             assert on.queue.drop() == {"lobby": 2}
             assert on.drain() == begun + b"own"
 
-    def test_one_of_which_the_last_byte_is_given_away_has_gone(self) -> None:
-        with OnSocket() as on:
-            on.block()
-            while len(on.queue):
-                on.read()
-                on.transport.become_writable()
-            on.queue.publish(of_topic(b"dropped", "lobby", 2))
-            if on.queue.blocked:
-                assert on.queue.drop() == {"lobby": 2}
+    def test_one_that_the_transport_has_taken_whole_has_gone(self) -> None:
+        buffer = Buffer(10)
+        memory = InMemory(buffer)
+        memory.queue.publish(of_topic(b"taken by the transport", "lobby", 1))
+        memory.end_turn()
+        assert memory.queue.blocked
+        memory.queue.publish(of_topic(b"dropped", "lobby", 2))
+        assert memory.queue.drop() == {"lobby": 2}
+        buffer.become_writable()
+        assert bytes(buffer.sent) == b"taken by the transport"
 
 
 class TestNotify:
     @pytest.mark.parametrize("queues", QUEUES.values(), ids=QUEUES)
-    def test_an_empty_queue_tells_in_the_next_turn_and_once(self, queues: Callable[..., Any]) -> None:
+    def test_an_empty_queue_tells_in_the_next_turn_and_once(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.notify()
         ways.queue.notify()
@@ -286,7 +274,7 @@ class TestNotify:
         assert ways.owner.told == ["drained"]
 
     @pytest.mark.parametrize("queues", QUEUES.values(), ids=QUEUES)
-    def test_tells_once_everything_has_gone(self, queues: Callable[..., Any]) -> None:
+    def test_tells_once_everything_has_gone(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.write(b"one")
         ways.queue.notify()
@@ -295,7 +283,7 @@ class TestNotify:
         assert ways.owner.told == ["drained"]
 
     @pytest.mark.parametrize("queues", QUEUES.values(), ids=QUEUES)
-    def test_nobody_is_told_who_did_not_ask(self, queues: Callable[..., Any]) -> None:
+    def test_nobody_is_told_who_did_not_ask(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.write(b"one")
         ways.end_turn()
@@ -353,7 +341,7 @@ class TestNotify:
 
 @pytest.mark.parametrize("queues", QUEUES.values(), ids=QUEUES)
 class TestClose:
-    def test_everything_goes_out_before_the_owner_is_told(self, queues: Callable[..., Any]) -> None:
+    def test_everything_goes_out_before_the_owner_is_told(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.write(b"last words")
         ways.queue.close()
@@ -362,16 +350,14 @@ class TestClose:
         assert ways.owner.told == ["flushed"]
         assert (ways.read() if isinstance(ways, OnSocket) else ways.sent()) == b"last words"
 
-    def test_an_empty_queue_tells_in_the_next_turn(self, queues: Callable[..., Any]) -> None:
+    def test_an_empty_queue_tells_in_the_next_turn(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.close()
         assert ways.owner.told == []
         ways.end_turn()
         assert ways.owner.told == ["flushed"]
 
-    def test_the_transport_has_no_producer_any_more_when_the_owner_is_told(
-        self, queues: Callable[..., Any]
-    ) -> None:
+    def test_the_transport_has_no_producer_any_more_when_the_owner_is_told(self, queues: Queues) -> None:
         """A transport with a pull or a paused producer would not close."""
         ways = queues()
         producers: list[object] = []
@@ -380,7 +366,7 @@ class TestClose:
         ways.end_turn()
         assert producers == [None]
 
-    def test_it_is_told_once_however_often_it_is_closed(self, queues: Callable[..., Any]) -> None:
+    def test_it_is_told_once_however_often_it_is_closed(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.close()
         ways.queue.close()
@@ -389,7 +375,7 @@ class TestClose:
         ways.end_turn()
         assert ways.owner.told == ["flushed"]
 
-    def test_nothing_is_taken_any_more(self, queues: Callable[..., Any]) -> None:
+    def test_nothing_is_taken_any_more(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.write(b"last words")
         ways.queue.close()
@@ -401,7 +387,7 @@ class TestClose:
         ways.end_turn()
         assert (ways.read() if isinstance(ways, OnSocket) else ways.sent()) == b"last words"
 
-    def test_who_closes_hears_of_that_alone(self, queues: Callable[..., Any]) -> None:
+    def test_who_closes_hears_of_that_alone(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.notify()
         ways.queue.close()
@@ -409,7 +395,7 @@ class TestClose:
         ways.end_turn()
         assert ways.owner.told == ["flushed"]
 
-    def test_topics_can_still_be_dropped(self, queues: Callable[..., Any]) -> None:
+    def test_topics_can_still_be_dropped(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.publish(of_topic(b"dropped", "lobby", 3))
         ways.queue.write(b"last words")
@@ -449,7 +435,7 @@ class TestCloseOfABlockedQueue:
 
 @pytest.mark.parametrize("queues", QUEUES.values(), ids=QUEUES)
 class TestDiscard:
-    def test_nobody_is_told_and_nothing_is_sent(self, queues: Callable[..., Any]) -> None:
+    def test_nobody_is_told_and_nothing_is_sent(self, queues: Queues) -> None:
         for ask in ("notify", "close"):
             ways = queues()
             ways.queue.write(b"never sent")
@@ -460,7 +446,7 @@ class TestDiscard:
             assert len(ways.queue) == ways.queue.queued_bytes == 0
             assert (ways.read() if isinstance(ways, OnSocket) else ways.sent()) == b""
 
-    def test_everything_is_harmless_after_it(self, queues: Callable[..., Any]) -> None:
+    def test_everything_is_harmless_after_it(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.discard()
         ways.queue.discard()
@@ -478,7 +464,7 @@ class TestDiscard:
         assert ways.turn.blocked == set()
         assert not ways.queue.direct
 
-    def test_a_blocked_queue_is_looked_after_no_more(self, queues: Callable[..., Any]) -> None:
+    def test_a_blocked_queue_is_looked_after_no_more(self, queues: Queues) -> None:
         ways = queues()
         ways.queue.pauseProducing()
         assert len(ways.turn.blocked) == 1
@@ -489,7 +475,7 @@ class TestDiscard:
         assert ways.owner.told == []
         assert ways.clock.getDelayedCalls() == []
 
-    def test_an_owner_may_discard_when_it_is_told(self, queues: Callable[..., Any]) -> None:
+    def test_an_owner_may_discard_when_it_is_told(self, queues: Queues) -> None:
         for ask in ("notify", "close"):
             ways = queues()
             ways.owner.then = ways.queue.discard
@@ -498,9 +484,7 @@ class TestDiscard:
             ways.end_turn()
             assert len(ways.owner.told) == 1
 
-    def test_a_transport_that_goes_within_a_write_takes_everything_with_it(
-        self, queues: Callable[..., Any]
-    ) -> None:
+    def test_a_transport_that_goes_within_a_write_takes_everything_with_it(self, queues: Queues) -> None:
         class Gone(StringTransport):
             def write(self, data: bytes) -> None:
                 super().write(data)
@@ -513,407 +497,6 @@ class TestDiscard:
         assert len(memory.queue) == memory.queue.queued_bytes == 0
         memory.end_turn()
         assert memory.sent() == b"x" * 9_000
-
-
-class TestStall:
-    """A peer that takes nothing is found; one that takes something, however little, is not."""
-
-    def test_a_peer_that_takes_nothing_is_reported_soon_after_the_time(self) -> None:
-        with OnSocket() as on:
-            on.block()
-            for _ in range(10):
-                on.clock.advance(STALL_S / 10)
-            assert on.owner.told == []
-            for _ in range(2):
-                on.clock.advance(STALL_S / 10)
-            assert set(on.owner.told) == {"stalled"}
-
-    @pytest.mark.parametrize("kind", ["tcp", "unix"])
-    def test_a_peer_that_reads_a_little_is_waited_for(self, kind: str) -> None:
-        ours, theirs = PAIRS[kind](0 if kind == "unix" else 200_000, 4_096)
-        with OnSocket() as on, ours, theirs:
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            queue = SendQueue(StringTransport(), on.owner, on.turn, as_is, MOST_BYTES, ours)
-            queue.write(b"x" * 2**20)
-            on.end_turn()
-            assert queue.blocked
-            for _ in range(10):
-                # The kernel does not tell of every byte: over TCP when the window has opened a good deal,
-                # over a Unix socket when a buffer is empty.
-                assert theirs.recv(20_000)
-                _let_the_kernel_work()
-                on.clock.advance(STALL_S / 3)
-            assert on.owner.told == []
-            for _ in range(5):
-                on.clock.advance(STALL_S / 3)
-            assert set(on.owner.told) == {"stalled"}
-
-    def test_time_counts_from_when_it_was_blocked(self) -> None:
-        with OnSocket() as on:
-            on.block()
-            on.clock.advance(STALL_S * 0.9)
-            on.drain()
-            on.clock.advance(STALL_S)
-            on.block()
-            for _ in range(9):
-                on.clock.advance(STALL_S / 10)
-            assert on.owner.told == []
-
-    def test_nothing_is_looked_for_while_nothing_is_blocked(self) -> None:
-        with OnSocket() as on:
-            on.block()
-            on.drain()
-            on.clock.advance(STALL_S / 10)
-            assert on.clock.getDelayedCalls() == []
-
-    def test_a_queue_in_the_way_of_which_something_went_wrong_stops_no_other(self) -> None:
-        def fail() -> None:
-            raise RuntimeError("an owner's mistake")
-
-        turn_of = InMemory()
-        owners = [Owner() for _ in range(3)]
-        queues = [SendQueue(StringTransport(), owner, turn_of.turn, as_is, MOST_BYTES) for owner in owners]
-        for owner, queue in zip(owners, queues, strict=True):
-            owner.then = fail
-            queue.pauseProducing()
-        for _ in range(15):
-            turn_of.clock.advance(STALL_S / 10)
-        assert all("stalled" in owner.told for owner in owners)
-
-    def test_no_count_of_bytes_is_taken_for_not_having_looked(self) -> None:
-        """The peer's progress is what was given away less what the kernel holds, and may be any number."""
-        carrier, end = socket.socketpair()
-        with carrier, end:
-            carrier.send(b"x")
-            held_bytes = int.from_bytes(fcntl.ioctl(carrier, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-            memory = InMemory()
-            memory.clock.advance(1_000)
-            transport = StringTransport()
-            queue = SendQueue(transport, memory.owner, memory.turn, as_is, MOST_BYTES, None, carrier)
-            queue.write(b"x" * (held_bytes - 1))
-            memory.end_turn()
-            queue.pauseProducing()
-            memory.clock.advance(STALL_S / 10)
-            assert memory.owner.told == []
-
-    def test_a_paused_transport_counts_too(self) -> None:
-        memory = InMemory()
-        memory.queue.pauseProducing()
-        for _ in range(12):
-            memory.clock.advance(STALL_S / 10)
-        assert "stalled" in memory.owner.told
-
-    def test_a_sweep_looks_ten_times_in_that_time(self) -> None:
-        with OnSocket() as on:
-            on.block()
-            (call,) = on.clock.getDelayedCalls()
-            assert call.getTime() - on.clock.seconds() == pytest.approx(STALL_S / 10)
-
-
-def _let_the_kernel_work() -> None:
-    """An acknowledgement takes its way through the loopback, too."""
-    time.sleep(0.001)
-
-
-class TestADeadPeer:
-    def test_a_broken_pipe_raises_nothing_and_keeps_nothing(self) -> None:
-        with OnSocket() as on:
-            on.end.close()
-            on.queue.write(b"x" * 100)
-            on.queue.publish(of_topic(b"y" * 100))
-            on.end_turn()
-            assert len(on.queue) == on.queue.queued_bytes == 0
-            on.queue.write(b"x")
-            assert on.queue.publish(of_topic(b"y"))
-            assert len(on.queue) == 0
-
-    def test_who_waits_for_it_is_told_all_the_same(self) -> None:
-        with OnSocket() as on:
-            on.end.close()
-            on.queue.write(b"x")
-            on.queue.notify()
-            on.end_turn()
-            on.queue.close()
-            on.end_turn()
-            assert on.owner.told == ["drained", "flushed"]
-
-    def test_a_burst_past_the_bound_keeps_nothing_either(self) -> None:
-        with OnSocket(max_queued_bytes=5_000) as on:
-            on.end.close()
-            for _ in range(10):
-                assert on.queue.publish(of_topic(b"x" * 1_000))
-            assert on.queue.queued_bytes == 0
-
-    def test_no_signal_kills_the_process(self) -> None:
-        before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        try:
-            with OnSocket() as on:
-                on.end.close()
-                on.queue.write(b"x")
-                on.end_turn()
-        finally:
-            signal.signal(signal.SIGPIPE, before)
-
-    def test_a_descriptor_that_is_another_s_meanwhile_is_not_written_to(self) -> None:
-        with OnSocket() as on:
-            on.queue.write(b"for the first")
-            number = on.plain.fileno()
-            on.queue.stopProducing()
-            on.plain.close()
-            other, end = socket.socketpair()
-            with other, end:
-                assert other.fileno() == number
-                on.queue.write(b"for the first")
-                on.queue.publish(of_topic(b"for the first"))
-                on.queue.resumeProducing()
-                on.queue.flush()
-                on.end_turn()
-                end.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    end.recv(100)
-
-
-class TestReferences:
-    """Whatever way the bytes go, the last reference of the queue's is given back, and once."""
-
-    @staticmethod
-    def sent(on: OnSocket) -> None:
-        on.end_turn()
-
-    @staticmethod
-    def sent_with_a_slow_reader(on: OnSocket) -> None:
-        on.drain()
-
-    @staticmethod
-    def dropped(on: OnSocket) -> None:
-        on.queue.pauseProducing()
-        on.queue.drop()
-        on.queue.resumeProducing()
-        on.drain()
-
-    @staticmethod
-    def discarded(on: OnSocket) -> None:
-        on.queue.discard()
-
-    @staticmethod
-    def broken(on: OnSocket) -> None:
-        on.end.close()
-        on.end_turn()
-
-    @staticmethod
-    def deallocated(on: OnSocket) -> None:
-        on.transport.producer = None
-        del on.queue
-        on.end_turn()
-
-    @staticmethod
-    def deallocated_when_blocked(on: OnSocket) -> None:
-        on.end_turn()
-        on.transport.producer = None
-        on.turn.blocked.clear()
-        del on.queue
-
-    @pytest.mark.parametrize(
-        "way",
-        [
-            "sent",
-            "sent_with_a_slow_reader",
-            "dropped",
-            "discarded",
-            "broken",
-            "deallocated",
-            "deallocated_when_blocked",
-        ],
-    )
-    def test_every_way_out_gives_back_every_reference(self, way: str) -> None:
-        with OnSocket() as on:
-            data = bytes(range(256)) * 3
-            topic = "".join(["a room", " of its own"])
-            before = sys.getrefcount(data), sys.getrefcount(topic)
-            for i in range(30):
-                on.queue.write(data)
-                on.queue.publish(Prepared(data, topic, i))
-                on.queue.publish(Prepared(data))
-            on.transport.pieces.clear()
-            assert sys.getrefcount(data) > before[0] + 80
-            assert sys.getrefcount(topic) > before[1] + 29
-            getattr(self, way)(on)
-            on.transport.pieces.clear()
-            assert (sys.getrefcount(data), sys.getrefcount(topic)) == before
-
-    def test_queues_share_the_bytes(self) -> None:
-        with OnSocket() as on:
-            prepared = of_topic(b"x" * 10_000)
-            data = prepared.encoded(as_is)
-            before = sys.getrefcount(data)
-            queues = [SendQueue(StringTransport(), on.owner, on.turn, as_is, MOST_BYTES) for _ in range(100)]
-            for queue in queues:
-                queue.publish(prepared)
-            assert sys.getrefcount(data) == before + 100
-            on.end_turn()
-            assert sys.getrefcount(data) == before
-
-    def test_a_cycle_of_owner_and_queue_is_collected(self) -> None:
-        class Holder(Owner):
-            queue: SendQueue
-
-        def make() -> weakref.ref[Holder]:
-            transport = StringTransport()
-            owner = Holder()
-            owner.queue = SendQueue(transport, owner, memory.turn, as_is, MOST_BYTES)
-            owner.then = lambda: transport
-            owner.queue.pauseProducing()
-            memory.turn.blocked.clear()
-            owner.queue.write(data)
-            return weakref.ref(owner)
-
-        memory = InMemory()
-        data = b"".join([b"in the", b" cycle"])
-        before = sys.getrefcount(data)
-        found = make()
-        gc.collect()
-        assert found() is None
-        assert sys.getrefcount(data) == before
-
-    def test_after_discard_nothing_is_left_to_the_garbage_collector(self) -> None:
-        class Holder(Owner):
-            queue: SendQueue
-
-        memory = InMemory()
-        gc.collect()
-        gc.disable()
-        try:
-            owner = Holder()
-            owner.queue = SendQueue(StringTransport(), owner, memory.turn, as_is, MOST_BYTES)
-            owner.queue.write(b"x")
-            found = weakref.ref(owner)
-            owner.queue.discard()
-            memory.end_turn()
-            del owner
-            assert found() is None
-        finally:
-            gc.enable()
-
-
-class TestMemory:
-    @staticmethod
-    def kept_bytes(act: Callable[[SendQueue], object], count: int = 200) -> float:
-        """Allocated for each queue by *act*, and still there after it, beside one buffer of its transport."""
-        memory = InMemory(Buffer(10**9))
-        transports = [StringTransport() for _ in range(count)]
-        queues = [SendQueue(transport, memory.owner, memory.turn, as_is, 10**9) for transport in transports]
-        for queue in queues:
-            queue.write(b"x")
-        memory.end_turn()
-        gc.collect()
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            for queue in queues:
-                act(queue)
-                memory.end_turn()
-            for transport in transports:
-                transport.clear()
-            gc.collect()
-            return (tracemalloc.get_traced_memory()[0] - before) / count
-        finally:
-            tracemalloc.stop()
-
-    def test_a_queue_that_was_full_keeps_nothing_of_it(self) -> None:
-        def fill_and_send(queue: SendQueue) -> None:
-            for _ in range(1_000):
-                queue.write(b"x")
-
-        assert self.kept_bytes(fill_and_send) < 150
-
-    def test_a_queue_whose_messages_were_dropped_keeps_nothing_of_them(self) -> None:
-        prepared = of_topic(b"x")
-
-        def fill_and_drop(queue: SendQueue) -> None:
-            queue.pauseProducing()
-            for _ in range(1_000):
-                queue.publish(prepared)
-            queue.drop()
-
-        assert self.kept_bytes(fill_and_drop) < 500
-
-    def test_what_waits_costs_no_more_than_it_counts(self) -> None:
-        """The bound holds for memory: a message of others' bytes costs at most its fixed share."""
-        prepared = of_topic(b"x")
-
-        def fill(queue: SendQueue) -> None:
-            queue.pauseProducing()
-            for _ in range(1_000):
-                queue.publish(prepared)
-
-        assert self.kept_bytes(fill, 20) <= 1_000 * ENTRY_BYTES
-
-    def test_an_idle_queue_is_small(self) -> None:
-        memory = InMemory()
-        transports = [StringTransport() for _ in range(1_000)]
-        gc.collect()
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            queues = [SendQueue(each, memory.owner, memory.turn, as_is, 10**9) for each in transports]
-            for queue in queues:
-                queue.write(b"x")
-            memory.end_turn()
-            each_bytes = (tracemalloc.get_traced_memory()[0] - before) / len(queues)
-        finally:
-            tracemalloc.stop()
-        assert each_bytes < 450
-
-
-class TestTransportsThatCallBack:
-    """What a transport does within `write` is no other than what it does later."""
-
-    class Eager(StringTransport):
-        """Sends everything at once, and says so."""
-
-        def write(self, data: bytes) -> None:
-            super().write(data)
-            if self.producer is not None:
-                self.producer.pauseProducing()
-                self.producer.resumeProducing()
-
-    def test_one_that_pauses_and_resumes_within_a_write_gets_everything_in_order(self) -> None:
-        memory = InMemory(self.Eager())
-        entries = [b"%d " % i * 5_000 for i in range(100)]
-        for entry in entries:
-            memory.queue.write(entry)
-        memory.queue.notify()
-        memory.end_turn()
-        assert memory.sent() == b"".join(entries)
-        assert memory.owner.told == ["drained"]
-        assert not memory.queue.blocked
-        assert memory.turn.blocked == set()
-
-    def test_closing_it_is_told_once(self) -> None:
-        memory = InMemory(self.Eager())
-        memory.queue.write(b"x" * 200_000)
-        memory.queue.close()
-        memory.end_turn()
-        memory.end_turn()
-        assert memory.owner.told == ["flushed"]
-
-    def test_an_owner_that_writes_when_told_within_a_write_is_not_lost(self) -> None:
-        memory = InMemory(self.Eager())
-        memory.owner.then = lambda: memory.queue.write(b"more")
-        memory.queue.write(b"x")
-        memory.queue.notify()
-        memory.end_turn()
-        memory.end_turn()
-        assert memory.sent() == b"xmore"
-
-    def test_one_that_resumes_what_is_not_paused_is_harmless(self) -> None:
-        memory = InMemory()
-        memory.queue.write(b"x")
-        memory.queue.resumeProducing()
-        memory.queue.resumeProducing()
-        memory.end_turn()
-        assert memory.sent() == b"x"
 
 
 class TestMisuse:
@@ -959,45 +542,6 @@ class TestMisuse:
         memory.end_turn()
         assert memory.owner.told == []
         assert memory.sent() == b""
-
-
-class TestTurn:
-    def test_a_transport_that_fails_stops_no_other_queue(self) -> None:
-        class Failing(StringTransport):
-            def write(self, data: bytes) -> None:
-                raise RuntimeError("a transport's mistake")
-
-        memory = InMemory()
-        failing = SendQueue(Failing(), memory.owner, memory.turn, as_is, MOST_BYTES)
-        others = [InMemory() for _ in range(2)]
-        queues = [SendQueue(StringTransport(), Owner(), memory.turn, as_is, MOST_BYTES) for _ in others]
-        for queue in (queues[0], failing, queues[1]):
-            queue.write(b"x")
-        memory.end_turn()
-        assert [len(queue) for queue in queues] == [0, 0]
-
-    def test_what_is_added_while_the_turn_ends_goes_out_in_this_turn_or_the_next(self) -> None:
-        memory = InMemory()
-        transports = [StringTransport() for _ in range(3)]
-        queues = [SendQueue(each, memory.owner, memory.turn, as_is, MOST_BYTES) for each in transports]
-
-        def write_to_all() -> None:
-            for queue in queues:
-                queue.write(b"2")
-
-        memory.owner.then = write_to_all
-        for queue in queues:
-            queue.write(b"1")
-        queues[1].notify()
-        memory.end_turn()
-        memory.end_turn()
-        assert [each.value() for each in transports] == [b"12"] * 3
-        assert memory.clock.getDelayedCalls() == []
-
-    def test_one_turn_serves_another_clock_s_time(self) -> None:
-        turn = Turn(InMemory().clock, 7.5)
-        assert turn.stall_timeout_s == 7.5
-        assert turn.blocked == set()
 
 
 SIZES = st.one_of(
