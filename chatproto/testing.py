@@ -57,7 +57,7 @@ class ChatInMemory:
         return person
 
     def pass_time(self, seconds: float = 0.0) -> None:
-        """Move the clock, and let everything happen that is due; 0 ends the reactor's turn."""
+        """Move the clock, and let everything happen that is due; 0: what the reactor would do at once."""
         self.clock.advance(seconds)
 
 
@@ -158,6 +158,8 @@ class Person:
     def publish(self, prepared: Prepared) -> bool:
         """See `chatproto.rooms.outlet.Outlet`."""
         size_bytes = len(prepared.encoded(encode_frame))
+        if self._finishing:
+            return True
         if self.queued_bytes + size_bytes > self.max_queued_bytes:
             return False
         self._queue(prepared.source, prepared.topic, prepared.position)
@@ -196,7 +198,7 @@ class Person:
         self._deliver()
 
     def _queue(self, message: Message, topic: object, position: int) -> None:
-        if self.is_connected:
+        if self.is_connected and not self._finishing:
             self.queued_bytes += len(encode_frame(message))
             self._waiting.append((message, topic, position))
             self._deliver()

@@ -39,6 +39,10 @@ TURN_REQUESTS = 64
 """Taken up for one session in one reactor turn; the rest waits, so that others get theirs."""
 
 
+MAX_UNANSWERED = 256
+"""Said by one session while the log has not answered; the next waits. Enough for a log that answers in bulk."""
+
+
 class Session:
     """One person's session, from the connection's beginning to its end, whichever way it ends.
 
@@ -238,7 +242,7 @@ class Session:
         if self._next_turn is not None:
             return
         for _ in range(TURN_REQUESTS):
-            if not self._requests or self._held or self.ended:
+            if not self._requests or self._held or self.ended or self.unanswered >= MAX_UNANSWERED:
                 return
             if self.outlet.queued_bytes * 2 > self.outlet.max_queued_bytes:
                 self.outlet.notify()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from faults.crowd import fresh_ids
 from faults.places import Place
-from faults.watching import assert_log_is_clean, assert_well
+from faults.watching import assert_log_is_clean, assert_well, quiet_descriptors
 from live import PATIENCE_S, eventually
 
 from chatproto.limits import Limits
@@ -50,7 +50,8 @@ JOIN_TIMEOUT_S = 2
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Place]:
+def quiet_place() -> Iterator[tuple[Place, int]]:
+    """A server for most of what is here, and its open descriptors while nobody is connected."""
     options = (
         "--join-timeout-s",
         str(JOIN_TIMEOUT_S),
@@ -60,17 +61,17 @@ def shared() -> Iterator[Place]:
         "600",
     )
     with Place(*options, "--max-room-log-messages", "70000") as running:
-        yield running
+        yield running, quiet_descriptors(running.server)
 
 
 @pytest.fixture
-def place(shared: Place) -> Iterator[Place]:
+def place(quiet_place: tuple[Place, int]) -> Iterator[Place]:
     """A server that nobody is connected to, neither before nor after."""
-    before = shared.server.descriptors()
-    yield shared
-    shared.hang_up()
-    assert_well(shared.server)
-    eventually(lambda: shared.server.descriptors() == before, "everybody is gone")
+    running, descriptors = quiet_place
+    yield running
+    running.hang_up()
+    assert_well(running.server)
+    eventually(lambda: running.server.descriptors() == descriptors, "everybody is gone")
 
 
 class Bystanders:

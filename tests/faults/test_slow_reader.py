@@ -20,7 +20,7 @@ import pytest
 from faults.crowd import Crowd, fresh_ids
 from faults.places import KINDS, Place
 from faults.talk import Talk, assert_whole
-from faults.watching import WatchedServer, assert_log_is_clean, assert_well
+from faults.watching import WatchedServer, assert_log_is_clean, assert_well, quiet_descriptors
 from live import Framed, eventually
 
 from chatproto.limits import Limits
@@ -44,19 +44,20 @@ connection is closed, and when a busy kernel lets `lagged` through is not for a 
 
 
 @pytest.fixture(scope="module")
-def shared_place() -> Iterator[Place]:
+def quiet_place() -> Iterator[tuple[Place, int]]:
+    """A server for most of what is here, and its open descriptors while nobody is connected."""
     with Place(*FEW_RECEIPTS, *LONG_MEMORY) as running:
-        yield running
+        yield running, quiet_descriptors(running.server)
 
 
 @pytest.fixture
-def place(shared_place: Place) -> Iterator[Place]:
-    """A server with the usual limits, which nobody is connected to, neither before nor after."""
-    before = shared_place.server.descriptors()
-    yield shared_place
-    shared_place.hang_up()
-    assert_well(shared_place.server)
-    eventually(lambda: shared_place.server.descriptors() == before, "everybody is gone")
+def place(quiet_place: tuple[Place, int]) -> Iterator[Place]:
+    """A server that nobody is connected to, neither before nor after."""
+    running, descriptors = quiet_place
+    yield running
+    running.hang_up()
+    assert_well(running.server)
+    eventually(lambda: running.server.descriptors() == descriptors, "everybody is gone")
 
 
 def assert_catches_up(place: Place, slow: Framed, talk: Talk) -> None:
@@ -249,18 +250,18 @@ def test_who_reads_slowly_but_steadily_misses_nothing_unannounced() -> None:
 
 def test_who_makes_any_progress_is_not_closed() -> None:
     """The kernel tells the server of progress long before there is room to write again."""
-    with Place("--lag-timeout-s", "1.5", *FEW_RECEIPTS) as place, Crowd(place.server.port) as crowd:
+    with Place("--lag-timeout-s", "2.5", *FEW_RECEIPTS) as place, Crowd(place.server.port) as crowd:
         talk = Talk(crowd)
         readers = [
             SteadyReader(
-                place.join(kind, kind=kind, receive_buffer_bytes=65_536), n_bytes=1_000, every_s=0.01
+                place.join(kind, kind=kind, receive_buffer_bytes=65_536), n_bytes=3_000, every_s=0.01
             )
             for kind in KINDS
         ]
         talk.go_by(FILL_BYTES)
         blocked = place.server.state()["blocked"]
         assert blocked == len(KINDS)
-        crowd.run_for(4)
+        crowd.run_for(6)
         for kind, reader in zip(KINDS, readers, strict=True):
             assert not reader.client.at_end, f"{kind} was closed"
             reader.stop_at = 1
@@ -293,7 +294,7 @@ def test_who_takes_nothing_for_too_long_is_closed_and_the_others_are_told_once()
 def test_who_does_not_take_part_in_closing_is_let_go_all_the_same() -> None:
     """In TLS both sides say that they close; one that never does must not keep the connection."""
     with Place("--close-timeout-s", "0.5") as place:
-        before = place.server.descriptors()
+        before = quiet_descriptors(place.server)
         clients = [place.join(kind, kind=kind) for kind in KINDS]
         assert place.server.descriptors() == before + len(KINDS)
         for client in clients:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from faults.watching import WatchedServer, assert_log_is_clean
+from faults.watching import WatchedServer, assert_log_is_clean, quiet_descriptors
 from live import PATIENCE_S, Framed, eventually
 
 from chatproto.wire.chat import encode_frame
@@ -156,12 +156,12 @@ class Stage:
 
     def __init__(self) -> None:
         self.server = WatchedServer("--rename-interval-s", "0", accounts=True)
+        self._descriptors = quiet_descriptors(self.server) + 2  # the witness and the herald
         self.witness = LinePerson(self.server, "witness")
         self.herald = self.server.join("herald")
         self._numbers = itertools.count(1)
         self._here: list[Framed | LinePerson] = []
         self.mark()
-        self._descriptors = self.server.descriptors()
 
     def mark(self) -> list[str]:
         """What the witness saw since the last mark."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from live import Framed, Server, patiently
+from live import Framed, Server, eventually, patiently
 
 MARK = "watched: "
 LISTEN = ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
@@ -40,6 +40,13 @@ def assert_well(server: Server) -> None:
     client: Framed = server.join("newcomer", "a-room-of-its-own")
     client.close()
     assert_log_is_clean(server)
+
+
+def quiet_descriptors(server: WatchedServer) -> int:
+    """How many descriptors are open while nobody is connected, once all is open that stays open."""
+    assert_well(server)
+    eventually(lambda: server.state()["fronts"] == 0)
+    return server.descriptors()
 
 
 def assert_log_is_clean(server: Server) -> None:

@@ -488,6 +488,7 @@ class HubMachine(RuleBasedStateMachine):
         assert_nothing_is_left(self.chat.hub, self.chat.clock)
 
 
+@pytest.mark.parametrize("examples", [40, pytest.param(1_500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["at once", "fired", "later"])
 def test_whatever_people_do_order_and_completeness_hold(kind: str) -> None:
     from hypothesis.stateful import run_state_machine_as_test

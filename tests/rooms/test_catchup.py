@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from chatproto.limits import Limits
 from chatproto.rooms.log import MemoryLog, RoomLog
+from chatproto.rooms.session import MAX_UNANSWERED
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.errors import ErrorCode
@@ -210,16 +211,17 @@ class TestJoining:
         world.settle()
         assert_nothing_is_left(world.chat.hub, world.chat.clock)
 
-    def test_half_close_during_a_replay_lets_it_end(self, world: World) -> None:
+    @pytest.mark.parametrize("more", [[], [Ping(1)]], ids=["nothing more", "more"])
+    def test_half_close_during_a_replay_lets_it_end(self, world: World, more: list[Message]) -> None:
         world.say(100, KIB)
         ann = world.chat.connect()
         ann.stop_reading()
-        ann.ask(Join("ann", "", 0, 0, 100), Ping(1))
+        ann.ask(Join("ann", "", 0, 0, 100), *more)
         ann.session.finish_input()
         world.settle()
         assert ann.is_connected
         world.read(ann)
-        assert outline(ann) == ["welcome", "roster", (1, 100), "end", "pong"]
+        assert outline(ann) == ["welcome", "roster", (1, 100), "end", *("pong" for _ in more)]
         assert not ann.is_connected
 
     def test_ones_own_of_former_times_is_replayed(self, world: World) -> None:
@@ -583,6 +585,24 @@ class TestOwnWords:
         world.read(ann)
         assert seqs(ann, "a") == [*range(1, 21), *range(22, 42)]
 
+    def test_passed_in_a_replay_that_is_over_but_still_waits(self, world: World) -> None:
+        ann = world.join("ann", "a")
+        for room in ("b", "c"):
+            ann.join(room)
+        world.settle()
+        ann.stop_reading()
+        world.say(3, room="a")
+        world.say(20, KIB, "b")  # throws out what waits of a
+        ann.say("mine", "a")
+        world.settle_log()
+        world.say(2, room="a")
+        ann.read()
+        ann.stop_reading()
+        world.settle()  # a is live again, and its replay waits
+        world.say(20, KIB, "c")  # throws it out again
+        world.read(ann)
+        assert seqs(ann, "a") == [1, 2, 3, 5, 6]
+
     def test_said_during_the_replay_of_a_join(self, world: World) -> None:
         world.say(40, KIB)
         ann = world.chat.connect()
@@ -841,6 +861,21 @@ class TestLater:
         ann.ask(Say(7, "", "hi"), Ping(1))
         assert ann.received[-1] == Pong(1)
 
+    def test_one_person_keeps_only_so_much_of_the_log_busy(self) -> None:
+        ann, bob = self.chat.join("ann"), self.chat.join("bob")
+        for _ in range(20):
+            ann.ask(*(Say(0, "", "hi") for _ in range(100)))
+            self.chat.pass_time()
+        assert len(self.log.appends) == MAX_UNANSWERED
+        assert not ann.is_read_from
+        bob.say("may I?")
+        assert len(self.log.appends) == MAX_UNANSWERED + 1
+        while self.log.owes:
+            self.log.settle()
+            self.chat.pass_time()
+        assert len(bob.chats) == 2_000
+        assert ann.is_read_from
+
     def test_one_who_is_gone_before_it_is_kept_has_said_it(self) -> None:
         ann, bob = self.chat.join("ann"), self.chat.join("bob")
         ann.say("hi", id=7)
@@ -976,6 +1011,34 @@ class TestLater:
             self.chat.pass_time()
         assert seqs(ann, "lobby") == list(range(1, 41))
         assert seqs(ann, "a") == list(range(1, 41))
+
+    def test_what_waits_from_a_former_stay_does_not_move_the_replay_on(self) -> None:
+        self.say(20)
+        ann = self.chat.join("ann", "a")
+        ann.join("lobby")
+        ann.forget()
+        ann.stop_reading()
+        self.say(2)  # 21 and 22 wait
+        ann.leave("lobby")
+        ann.join("lobby", limit=22)
+        assert self.log.reads  # and nothing of the replay is there yet
+        for _ in range(30):
+            self.chat.hub.say("a", "bot", KIB)
+            self.log.step(self.log.appends)
+            self.log.step(self.log.appends)
+        ann.read()
+        for _ in range(10):
+            self.chat.pass_time()
+            self.log.settle()
+        assert seqs(ann) == list(range(1, 23))
+
+    def test_what_waited_for_a_replay_goes_on_when_one_is_thrown_out_of_it(self) -> None:
+        self.say(3)
+        ann = self.chat.connect()
+        ann.ask(Join("ann", "", 0, 0, 3), Ping(1))
+        self.chat.hub.leave(ann.session, "lobby", "kicked")
+        self.chat.pass_time()
+        assert ann.got(Pong) == [Pong(1)]  # the log has still not answered
 
     def test_one_who_leaves_during_a_read_gets_nothing_of_it(self) -> None:
         self.say(3)

@@ -633,6 +633,34 @@ def test_what_is_told_alone_is_seen_by_nobody_else(chat: ChatInMemory) -> None:
     assert [message.type for message in eve.received] == ["welcome", "roster", "end", "end"]
 
 
+def test_the_log_knows_in_which_rooms_there_are_people() -> None:
+    class Noting(MemoryLog):
+        def __init__(self) -> None:
+            super().__init__()
+            self.notes: list[str] = []
+
+        def enter(self, room: str) -> None:
+            super().enter(room)
+            self.notes.append(f"people in {room}")
+
+        def leave(self, room: str) -> None:
+            super().leave(room)
+            self.notes.append(f"nobody in {room}")
+
+    log = Noting()
+    chat = ChatInMemory(log=log)
+    ann, bob = chat.join("ann", "a"), chat.join("bob", "a")
+    ann.join("b")
+    assert log.notes == ["people in a", "people in b"]
+    ann.leave("a")
+    ann.disconnect()
+    assert log.notes[2:] == ["nobody in b"]
+    chat.hub.shut_down([bob.session], 0, "")
+    assert log.notes[3:] == ["nobody in a"]
+    chat.join("eve", "a")
+    assert log.notes[4:] == ["people in a"]
+
+
 def test_rooms_exist_while_people_are_in_them(chat: ChatInMemory) -> None:
     ann, bob = chat.join("ann", "a"), chat.join("bob", "a")
     ann.join("b")
