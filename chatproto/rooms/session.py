@@ -40,7 +40,7 @@ TURN_REQUESTS = 64
 
 
 MAX_UNANSWERED = 256
-"""Said by one session while the log has not answered; the next waits. Enough for a log that answers in bulk."""
+"""Said by one session while the log has not answered; what follows waits. Enough to answer in bulk."""
 
 
 class Session:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from rooms.outlets import AsyncLog, assert_nothing_is_left
 
 from chatproto.limits import Limits
@@ -490,10 +497,6 @@ class HubMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("examples", [40, pytest.param(1_500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["at once", "fired", "later"])
-def test_whatever_people_do_order_and_completeness_hold(kind: str) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
+def test_whatever_people_do_order_and_completeness_hold(kind: str, examples: int) -> None:
     machine = type("Machine", (HubMachine,), {"kind": kind})
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=40, stateful_step_count=60, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=60))
