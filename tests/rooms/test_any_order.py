@@ -495,8 +495,9 @@ class HubMachine(RuleBasedStateMachine):
         assert_nothing_is_left(self.chat.hub, self.chat.clock)
 
 
-@pytest.mark.parametrize("examples", [40, pytest.param(1_500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["at once", "fired", "later"])
-def test_whatever_people_do_order_and_completeness_hold(kind: str, examples: int) -> None:
+def test_whatever_people_do_order_and_completeness_hold(kind: str) -> None:
     machine = type("Machine", (HubMachine,), {"kind": kind})
-    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=60))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=40, stateful_step_count=60, derandomize=True)
+    )
