@@ -189,6 +189,8 @@ class Inputs:
         payload = choice(CLOSING if opcode == CLOSE else self._deflated if rsv else PAYLOADS)
         if opcode in (PING, PONG):
             payload = payload[: MAX_CONTROL_BYTES + (chance() < 0.05)]
+        length = choice(LENGTHS) if chance() < 0.02 else None
+        widths = (2, 8) if (len(payload) if length is None else length) < 65_536 else (8,)
         return frame(
             opcode,
             payload,
@@ -196,8 +198,8 @@ class Inputs:
             fin=fin,
             rsv=self._random.randrange(8) if chance() < 0.02 else rsv,
             key=self._random.randbytes(4),
-            length=choice(LENGTHS) if chance() < 0.02 else None,
-            width=choice((2, 8)) if chance() < 0.02 and len(payload) < 65_536 else None,
+            length=length,
+            width=choice(widths) if chance() < 0.02 else None,
             is_masked=side is Side.CLIENT if chance() < 0.01 else None,
         )
 
