@@ -9,6 +9,7 @@ from setuptools.command.build import build
 
 MODULES = [
     "chatproto.wire.chat",
+    "chatproto.wire.encoding",
     "chatproto.wire.prepared",
     "chatproto.wire.websocket",
     "chatproto.net.sendqueue",

@@ -1,4 +1,4 @@
-"""The opening handshake, both sides, as bytes: no socket, no clock (RFC 6455, sections 4 and 9; RFC 9112)."""
+"""The opening handshake, both sides, as bytes: no socket, no clock (RFC 6455, sections 4 and 9)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from http import HTTPStatus
 from urllib.parse import parse_qs
 
 from chatproto.wire.deflate import Deflate, agree, check_answer, make_offer
@@ -24,187 +23,50 @@ from chatproto.wire.headers import (
     parse_protocols,
     parse_tokens,
 )
+from chatproto.wire.http import (
+    END_OF_HEAD,
+    FRAMING_HEADERS,
+    STATUS_LINE,
+    Head,
+    HeadReader,
+    Refusal,
+    body_for,
+    checked_names,
+    parse_head,
+)
 
 __all__ = [
     "Answer",
     "ClientHandshake",
     "HandshakeFailed",
-    "Head",
-    "HeadReader",
-    "Refusal",
     "Request",
     "accept_key",
     "check_request",
     "make_answer",
     "origin_allowed",
-    "parse_request",
 ]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
-_END = b"\r\n\r\n"
-_VISIBLE = bytes([*b"\t", *range(0x20, 0x7F), *range(0x80, 0x100)])  # what a line may have in it
 
-_VALUE = r"[\t\x20-\x7e\x80-\xff]*+"
 _HOST_PORT = r"(\[[0-9A-Za-z:.%~_-]++\]|[0-9A-Za-z._~!$&'()*+,;=%-]++)(?::(\d{1,5})?)?"
-_LINES = re.compile(rf"{TOKEN}:{_VALUE}(?:\r\n{TOKEN}:{_VALUE})*+")
-_REQUEST = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/(\d)\.(\d)")
-_STATUS = re.compile(rf"HTTP/1\.(\d) ([1-5]\d\d)(?: ({_VALUE}))?")
 _PATH = re.compile(r"/[!\"$-~]*+")  # no fragment (RFC 6455, section 3)
 _ABSOLUTE = re.compile(rf"(?i:https?|wss?)://({_HOST_PORT})((?:[/?].*+)?)")
 _HOST = re.compile(_HOST_PORT)
 _ORIGIN = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*+)://{_HOST_PORT}")
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes
 
-_NAME = re.compile(TOKEN)
-_HEADER_TEXT = re.compile(r"[\t\x20-\x7e]*+")
+_TOKEN = re.compile(TOKEN)
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-# What only the handshake itself may say: a second time it would end the message elsewhere, or contradict it.
-_OWN = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 
 _MAX_PHRASE_CHARS = 100
 
 
-# --- HTTP ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer that is no: *status* of HTTP, *body* for people, and headers beside the usual ones.
-
-    A health check may be answered so as well, with 200. Raises ValueError for what is no response, and for
-    headers that `encode` writes itself.
-    """
-
-    status: int
-    body: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 200 <= self.status <= 599:
-            raise ValueError(f"a refusal has a status from 200 to 599, not {self.status}")
-        if self.body and not self._may_have_body:
-            raise ValueError(f"a response {self.status} has no body")
-        for name in _checked(self.headers):
-            if name in _OWN - {"upgrade"}:
-                raise ValueError(f"{name} is not for the application to set")
-
-    @property
-    def _may_have_body(self) -> bool:
-        return self.status not in (204, 205, 304)
-
-    def encode(self) -> bytes:
-        """The response, after which the connection is closed."""
-        body = self.body.encode(errors="replace")
-        names = {name.lower() for name, _ in self.headers}
-        lines = [f"HTTP/1.1 {self.status} {_phrase(self.status)}"]
-        # Whoever sends Upgrade says so in Connection (RFC 9110, section 7.8).
-        lines.append("Connection: close, Upgrade" if "upgrade" in names else "Connection: close")
-        if body and "content-type" not in names:
-            lines.append("Content-Type: text/plain; charset=utf-8")
-        if self._may_have_body:
-            lines.append(f"Content-Length: {len(body)}")
-        lines += [f"{name}: {value}" for name, value in self.headers]
-        return "\r\n".join(lines).encode() + _END + body
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The first part of an HTTP request, as it came."""
-
-    method: str
-    target: str
-    headers: Headers
-
-
-class HeadReader:
-    """Reads the head of an HTTP message from bytes in any cut, within bounds.
-
-    `fault` is the refusal (400 or 431) once there is one. What came behind the head is in `rest`.
-    """
-
-    __slots__ = ("_begun", "_checked_bytes", "fault", "max_bytes", "max_headers", "rest")
-
-    def __init__(self, max_bytes: int = 16_384, max_headers: int = 100) -> None:
-        self.max_bytes = max_bytes
-        self.max_headers = max_headers
-        self.fault: Refusal | None = None
-        self.rest = b""
-        self._begun = bytearray()
-        self._checked_bytes = 0
-
-    def receive(self, data: bytes) -> bytes | None:
-        """The head without the blank line at its end, once it is complete; None before, and after a fault.
-
-        MUST give the same head, rest and fault in any cut. A line that can never be one is a fault at once:
-        who ends lines with LF alone would wait for an answer. To be called no more once there is a head.
-        """
-        if self.fault is not None:
-            return None
-        begun = self._begun
-        begun += data
-        bound = self.max_bytes + len(_END)
-        # Both searches begin where the last ones ended: byte by byte would cost the square of the whole.
-        end = begun.find(_END, max(0, self._checked_bytes - 3), bound)
-        piece = begun[self._checked_bytes : bound if end < 0 else end]
-        if end < 0 and piece.endswith(b"\r"):
-            del piece[-1:]  # half a line's end, perhaps
-        self._checked_bytes += len(piece)
-        if len(piece.translate(None, _VISIBLE)) != 2 * piece.count(b"\r\n"):
-            self._fail(Refusal(400, "The request has control characters, or lines that CRLF does not end.\n"))
-        elif end < 0 and len(begun) >= bound:
-            self._fail(Refusal(431, f"The request's head has more than {self.max_bytes} bytes.\n"))
-        elif end >= 0:
-            self._begun = bytearray()
-            if begun.count(b"\r\n", 0, end) > self.max_headers:
-                self._fail(Refusal(431, f"The request has more than {self.max_headers} headers.\n"))
-            else:
-                self.rest = bytes(begun[end + len(_END) :])
-                return bytes(begun[:end])
-        return None
-
-    def _fail(self, fault: Refusal) -> None:
-        self.fault = fault
-        self._begun = bytearray()
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
-def _checked(headers: Iterable[tuple[str, str]]) -> list[str]:
-    """The names of *headers*, in lower case. Raises ValueError for what would be another, or half of one."""
-    names = []
-    for name, value in headers:
-        if not _NAME.fullmatch(name) or not _HEADER_TEXT.fullmatch(value):
-            raise ValueError(f"{name!r}: {value!r} is no header")
-        names.append(name.lower())
-    return names
-
-
 def _checked_additions(headers: Iterable[tuple[str, str]], *own: str) -> None:
     """See that *headers* can be added to a handshake, and contradict nothing in it. Raises ValueError."""
-    for name in _checked(headers):
-        if name in _OWN or name in own or name.startswith("sec-websocket-"):
+    for name in checked_names(headers):
+        if name in FRAMING_HEADERS or name in own or name.startswith("sec-websocket-"):
             raise ValueError(f"{name} is not for the application to set")
-
-
-def _parse_head(head: bytes) -> tuple[str, Headers]:
-    """The first line, and the headers (RFC 9112, section 5). Raises HeaderFault for one that is malformed.
-
-    That is a line without a colon, with blanks before it, or folded, and control characters anywhere.
-    """
-    start, crlf, lines = head.decode("latin-1").partition("\r\n")
-    if not crlf:
-        return start, Headers()
-    if not _LINES.fullmatch(lines):
-        raise HeaderFault("a header line is malformed")
-    fields = [line.partition(":") for line in lines.split("\r\n")]
-    return start, Headers([(name, value.strip(" \t")) for name, _, value in fields])
 
 
 def accept_key(key: str) -> str:
@@ -248,27 +110,13 @@ class Request:
         return parse_cookies(self.headers.all("cookie"))
 
 
-def parse_request(head: bytes) -> Head | Refusal:
-    """A request's head. Anything but strict HTTP/1.1, or a later one of the same kind, is refused."""
-    try:
-        first, headers = _parse_head(head)
-    except HeaderFault as fault:
-        return Refusal(400, f"The request is malformed: {fault}.\n")
-    start = _REQUEST.fullmatch(first)
-    if start is None:
-        return Refusal(400, "The request line is malformed.\n")
-    if start[3] != "1" or start[4] == "0":
-        return Refusal(505, _body_for(start[1], "A WebSocket is opened with HTTP/1.1.\n"))
-    return Head(start[1], start[2], headers)
-
-
 def check_request(head: Head, peer: object = None, is_secure: bool = False) -> Request | Refusal:
     """The opening handshake that *head* is, or the refusal of one that is not (RFC 6455, section 4.2.1).
 
     *peer* and *is_secure* (the client speaks TLS with this server) are what the application is to know of it.
     """
     if head.method != "GET":
-        return Refusal(405, _body_for(head.method, "A WebSocket is opened with GET.\n"), (("Allow", "GET"),))
+        return Refusal(405, body_for(head.method, "A WebSocket is opened with GET.\n"), (("Allow", "GET"),))
     headers = head.headers
     try:
         host = headers.one("host")
@@ -322,11 +170,6 @@ _UPGRADE = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))  # RFC 64
 
 def _has(words: Iterable[str], word: str) -> bool:
     return any(given.lower() == word for given in words)
-
-
-def _body_for(method: str, body: str) -> str:
-    """*body*, unless the client reads none (RFC 9110, section 9.3.2)."""
-    return "" if method == "HEAD" else body
 
 
 def origin_allowed(request: Request, allowed: Collection[str] = ()) -> bool:
@@ -401,7 +244,7 @@ def make_answer(
         _checked_additions(headers)
         lines += [f"{name}: {value}" for name, value in headers]
     answer = Answer(subprotocol, agreement[0] if agreement else None, Headers(headers))
-    return answer, "\r\n".join(lines).encode() + _END
+    return answer, "\r\n".join(lines).encode() + END_OF_HEAD
 
 
 # --- client (RFC 6455, section 4.1) -------------------------------------------------------------------------
@@ -447,7 +290,7 @@ class ClientHandshake:
             raise ValueError(f"{host!r} is no host, with or without a port")
         if not _PATH.fullmatch(target):
             raise ValueError(f"{target!r} is no path that can be asked for")
-        if not all(map(_NAME.fullmatch, subprotocols)) or len(set(subprotocols)) != len(subprotocols):
+        if not all(map(_TOKEN.fullmatch, subprotocols)) or len(set(subprotocols)) != len(subprotocols):
             raise ValueError("subprotocols are different words")
         if key is not None and len(key) != 16:
             raise ValueError(f"a key has 16 bytes, not {len(key)}")
@@ -472,7 +315,7 @@ class ClientHandshake:
         if deflate is not None:
             lines.append(f"Sec-WebSocket-Extensions: {format_extension(make_offer(deflate))}")
         lines += [f"{name}: {value}" for name, value in headers]
-        self.request = "\r\n".join(lines).encode() + _END
+        self.request = "\r\n".join(lines).encode() + END_OF_HEAD
 
     def receive(self, data: bytes) -> Answer | None:
         """What the server agreed on, once its answer is complete; None before. Raises HandshakeFailed.
@@ -487,7 +330,7 @@ class ClientHandshake:
             if head is None:
                 return None
             # All heads together have what one may have: interim responses must come to an end.
-            self._max_bytes = max(0, self._max_bytes - len(head) - len(_END))
+            self._max_bytes = max(0, self._max_bytes - len(head) - len(END_OF_HEAD))
             self._reader = HeadReader(self._max_bytes, self._max_headers)
             data = reader.rest
             try:
@@ -505,12 +348,12 @@ class ClientHandshake:
 
         Raises HandshakeFailed for all that section 4.1 names.
         """
-        found = _STATUS.fullmatch(head.partition(b"\r\n")[0].decode("latin-1"))
+        found = STATUS_LINE.fullmatch(head.partition(b"\r\n")[0].decode("latin-1"))
         if found is None:
             raise HandshakeFailed("the answer is not HTTP/1.1")
         status = int(found[2])
         try:
-            _, headers = _parse_head(head)
+            _, headers = parse_head(head)
         except HeaderFault as fault:
             raise HandshakeFailed(f"the answer is malformed: {fault}", status) from None
         if status != 101:

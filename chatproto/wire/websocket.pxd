@@ -3,31 +3,27 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
+from chatproto.wire.framing cimport (
+    FIN,
+    KEY_BYTES,
+    LENGTH_BITS,
+    LENGTH_IN_2_BYTES,
+    LENGTH_IN_8_BYTES,
+    MASK,
+    MAX_CONTROL_BYTES,
+    MAX_HEADER_BYTES,
+    OPCODE_BITS,
+    OP_BINARY,
+    OP_CLOSE,
+    OP_CONTINUATION,
+    OP_PING,
+    OP_PONG,
+    OP_TEXT,
+    RSV1,
+    RSV2_RSV3,
+    is_opcode,
+)
 from chatproto.wire.payload cimport Utf8
-
-cdef enum:
-    OP_CONTINUATION = 0x0
-    OP_TEXT = 0x1
-    OP_BINARY = 0x2
-    OP_CLOSE = 0x8            # from here on: control frames
-    OP_PING = 0x9
-    OP_PONG = 0xA
-
-cdef enum:                    # the two bytes that every frame begins with
-    FIN = 0x80
-    RSV1 = 0x40
-    RSV2_RSV3 = 0x30
-    OPCODE_BITS = 0x0F
-    MASK = 0x80
-    LENGTH_BITS = 0x7F
-
-cdef enum:
-    LENGTH_IN_2_BYTES = 126   # what the seven bits say where the length stands behind them
-    LENGTH_IN_8_BYTES = 127
-    MAX_CONTROL_BYTES = 125
-    KEY_BYTES = 4
-    MAX_HEADER_BYTES = 14
-
 
 # Bytes being read. All reading goes through `_take` and `_peek`, which check the bound.
 cdef struct Cursor:
@@ -106,9 +102,3 @@ cdef class WebSocketDecoder:
     # the end
     cdef int _fail(self, object code, str reason) except -1
     cdef int _end(self) except -1
-
-
-cpdef bytes encode_header(int opcode, object length, bint fin=*, bint rsv1=*)
-cpdef bytes encode_frame(int opcode, object payload, bint fin=*, bint rsv1=*)
-cpdef bytes encode_masked(int opcode, object payload, bint fin=*, bint rsv1=*, object key=*)
-cpdef bytes encode_close(object code, str reason=*)

@@ -4,16 +4,7 @@ from typing import Protocol, final
 from chatproto.wire.closing import CloseFault
 from chatproto.wire.messages import Side
 
-__all__ = [
-    "Event",
-    "Inflate",
-    "Opcode",
-    "WebSocketDecoder",
-    "encode_close",
-    "encode_frame",
-    "encode_header",
-    "encode_masked",
-]
+__all__ = ["Event", "Inflate", "Opcode", "WebSocketDecoder"]
 
 class Opcode(IntEnum):
     CONTINUATION = 0
@@ -58,16 +49,3 @@ class WebSocketDecoder:
         inflate: Inflate | None = None,
     ) -> None: ...
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]: ...
-
-def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False) -> bytes: ...
-def encode_frame(
-    opcode: int, payload: bytes | bytearray | memoryview, fin: bool = True, rsv1: bool = False
-) -> bytes: ...
-def encode_masked(
-    opcode: int,
-    payload: bytes | bytearray | memoryview,
-    fin: bool = True,
-    rsv1: bool = False,
-    key: bytes | None = None,
-) -> bytes: ...
-def encode_close(code: int | None, reason: str = "") -> bytes: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import socket
 import ssl
@@ -12,11 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from faults.watching import LISTEN, WatchedServer
 from live import PATIENCE_S, Framed
+from net.certificate import write_certificate
 
 from chatproto.wire.messages import End, Join
 
@@ -30,7 +27,7 @@ class Place:
         self._folder = tempfile.TemporaryDirectory(prefix="chatproto-place-")
         folder = Path(self._folder.name)
         self._certificate, self._socket = folder / "certificate.pem", folder / "socket"
-        _make_certificate(self._certificate, folder / "key.pem")
+        write_certificate(self._certificate, folder / "key.pem")
         keys = f"privateKey={folder / 'key.pem'}:certKey={self._certificate}"
         tls, unix = f"ssl:0:interface=127.0.0.1:{keys}", f"unix:{self._socket}"
         self._opened: list[socket.socket] = []
@@ -89,26 +86,3 @@ class Place:
             client.send(Join(nick, room))
             client.until(End)
         return client
-
-
-def _make_certificate(certificate_path: Path, key_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )

@@ -30,14 +30,12 @@ from chatproto.wire.handshake import (
     Answer,
     ClientHandshake,
     HandshakeFailed,
-    HeadReader,
-    Refusal,
     Request,
     check_request,
     make_answer,
     origin_allowed,
-    parse_request,
 )
+from chatproto.wire.http import HeadReader, Refusal, parse_request
 
 RAW_KEY = b"0123456789abcdef"
 KEY = base64.b64encode(RAW_KEY)

@@ -38,16 +38,9 @@ from wire.websocket_model import (
 )
 
 from chatproto.wire.closing import CloseFault
+from chatproto.wire.encoding import encode_close, encode_frame, encode_masked
 from chatproto.wire.messages import Side
-from chatproto.wire.websocket import (
-    Event,
-    Inflate,
-    Opcode,
-    WebSocketDecoder,
-    encode_close,
-    encode_frame,
-    encode_masked,
-)
+from chatproto.wire.websocket import Event, Inflate, Opcode, WebSocketDecoder
 
 LIMITS = (1, 9, 130, 300, *[65_536] * 16)
 MAX_HEADER_BYTES = 14

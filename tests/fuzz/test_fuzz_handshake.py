@@ -46,17 +46,17 @@ def test_every_outcome_is_met_and_the_same_seed_makes_the_same_inputs() -> None:
 @pytest.mark.parametrize(
     "defect",
     [
-        "handshake._LINES = re.compile('(?s).*')",
-        "handshake.HeadReader.receive = lambda self, data: bytes(data).partition(b'\\r\\n\\r\\n')[0]",
+        "http._LINES = re.compile('(?s).*')",
+        "http.HeadReader.receive = lambda self, data: bytes(data).partition(b'\\r\\n\\r\\n')[0]",
         "handshake.accept_key = lambda key: 'x'",
         "deflate.Inflater._end_message = lambda self: None",
-        "handshake._phrase = lambda status: 'a\\r\\nb'",
+        "http._phrase = lambda status: 'a\\r\\nb'",
     ],
 )
 def test_a_defect_is_told_with_its_seed_and_its_bytes(defect: str) -> None:
     broken = (
         "import re, runpy, sys\n"
-        "from chatproto.wire import deflate, handshake\n"
+        "from chatproto.wire import deflate, handshake, http\n"
         f"{defect}\n"
         "sys.argv = ['fuzz', '--seed', '1', '--inputs', '9000']\n"
         f"runpy.run_path({str(TARGET)!r}, run_name='__main__')\n"

@@ -1,4 +1,4 @@
-"""chatproto.wire.handshake: the opening handshake, both sides (RFC 6455, section 4)."""
+"""chatproto.wire.handshake over chatproto.wire.http: the opening handshake (RFC 6455, section 4)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ from chatproto.wire.handshake import (
     Answer,
     ClientHandshake,
     HandshakeFailed,
-    Head,
-    HeadReader,
-    Refusal,
     Request,
     accept_key,
     check_request,
     make_answer,
     origin_allowed,
-    parse_request,
 )
 from chatproto.wire.headers import Headers
+from chatproto.wire.http import Head, HeadReader, Refusal, parse_request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, section 1.3, with what is answered to it
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

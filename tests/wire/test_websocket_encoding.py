@@ -23,15 +23,9 @@ from wire.websocket_model import (
 )
 
 from chatproto.wire.closing import CloseCode
+from chatproto.wire.encoding import encode_close, encode_frame, encode_header, encode_masked
 from chatproto.wire.messages import Side
-from chatproto.wire.websocket import (
-    Event,
-    Opcode,
-    encode_close,
-    encode_frame,
-    encode_header,
-    encode_masked,
-)
+from chatproto.wire.websocket import Event, Opcode
 
 SIZES = [0, 1, 7, 8, 9, 125, 126, 127, 255, 256, 65_535, 65_536, 70_000]
 
@@ -124,7 +118,7 @@ class TestKeys:
             "asked = []\n"
             "given = os.urandom\n"
             "os.urandom = lambda n: asked.append(given(n)) or asked[-1]\n"
-            "from chatproto.wire.websocket import encode_masked\n"
+            "from chatproto.wire.encoding import encode_masked\n"
             "keys = b''.join(encode_masked(9, b'')[2:] for _ in range(5_000))\n"
             "assert b''.join(asked).startswith(keys), 'keys of another source'\n"
             "assert 1 < len(asked) < 50, len(asked)\n"
@@ -135,7 +129,7 @@ class TestKeys:
     def test_a_forked_process_does_not_mask_with_the_keys_of_its_parent(self) -> None:
         code = (
             "import os\n"
-            "from chatproto.wire.websocket import encode_masked\n"
+            "from chatproto.wire.encoding import encode_masked\n"
             "encode_masked(9, b'')\n"
             "read, write = os.pipe()\n"
             "if os.fork() == 0:\n"

@@ -27,16 +27,9 @@ from wire.websocket_model import (
 )
 
 from chatproto.wire.closing import CloseCode
+from chatproto.wire.encoding import encode_close, encode_frame, encode_header, encode_masked
 from chatproto.wire.messages import Side
-from chatproto.wire.websocket import (
-    Event,
-    Opcode,
-    WebSocketDecoder,
-    encode_close,
-    encode_frame,
-    encode_header,
-    encode_masked,
-)
+from chatproto.wire.websocket import Event, Opcode, WebSocketDecoder
 
 OPCODES = pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
 

@@ -19,8 +19,9 @@ from wire.websocket_model import (
     frame,
 )
 
+from chatproto.wire.encoding import encode_close, encode_frame, encode_masked
 from chatproto.wire.messages import Side
-from chatproto.wire.websocket import Event, WebSocketDecoder, encode_close, encode_frame, encode_masked
+from chatproto.wire.websocket import Event, WebSocketDecoder
 
 SIDES = st.sampled_from(Side)
 LIMITS = st.sampled_from([1, 5, 20, 130, MIB])
