@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "WebSocketLimits"]
 
 MIB = 1024 * 1024
 
@@ -19,6 +19,14 @@ MOST_S = 1_000_000.0
 def _bound(default: int | float, meaning: str, least: int | float = 1, most: float = MOST) -> Any:
     """A limit: its default, what it bounds and why, and the range in which it makes sense."""
     return field(default=default, metadata={"meaning": meaning, "least": least, "most": most})
+
+
+def _check_bounds(limits: Any) -> None:
+    for known in fields(limits):
+        value, least, most = getattr(limits, known.name), known.metadata["least"], known.metadata["most"]
+        if not least <= value <= most:
+            bound = f"at most {most:,}" if value > most else f"at least {least:,}"
+            raise ValueError(f"{known.name} is {bound}, not {value:,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +57,7 @@ class Limits:
     rename_interval_s: float = _bound(5.0, "seconds after which it may make one more", 0.0, MOST_S)
 
     def __post_init__(self) -> None:
-        for known in fields(self):
-            value, least, most = getattr(self, known.name), known.metadata["least"], known.metadata["most"]
-            if not least <= value <= most:
-                bound = f"at most {most:,}" if value > most else f"at least {least:,}"
-                raise ValueError(f"{known.name} is {bound}, not {value:,}")
+        _check_bounds(self)
         if self.max_text_bytes + 1024 > self.max_frame_bytes:
             raise ValueError(
                 f"max_text_bytes ({self.max_text_bytes}) must leave 1,024 bytes of max_frame_bytes "
@@ -64,3 +68,30 @@ class Limits:
                 f"max_queued_bytes ({self.max_queued_bytes}) must hold four times max_text_bytes "
                 f"({self.max_text_bytes})"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketLimits:
+    """The bounds of WebSocket connections, without regard to what they carry.
+
+    Raises ValueError, with one sentence, for a value that makes no sense.
+    """
+
+    max_message_bytes: int = _bound(MIB, "bytes of a message that a peer may send", 1, 2**40)
+    max_frame_bytes: int = _bound(0, "bytes of one frame of it, 0: as many as of a message", 0, 2**40)
+    max_queued_bytes: int = _bound(MIB, "bytes that may wait for one peer before it is too slow", 4_096)
+    max_connections: int = _bound(0, "connections at a time, 0: any number", 0)
+    max_handshake_bytes: int = _bound(16_384, "bytes of an opening handshake", 256, MIB)
+    max_headers: int = _bound(100, "header fields of an opening handshake", 8, 10_000)
+    handshake_timeout_s: float = _bound(
+        10.0, "seconds that the peer's part of an opening handshake may take", 0.001, MOST_S
+    )
+    ping_interval_s: float = _bound(30.0, "seconds from one ping to the next, 0: no pings", 0.0, MOST_S)
+    pong_timeout_s: float = _bound(10.0, "seconds in which a ping must be answered", 0.001, MOST_S)
+    stall_timeout_s: float = _bound(
+        45.0, "seconds in which a slow reader must take at least something", 0.001, MOST_S
+    )
+    close_timeout_s: float = _bound(5.0, "seconds that a closing handshake may take", 0.001, MOST_S)
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "rooms": {"wire", "limits", "text", "version"},
     "net": {"rooms", "wire", "limits", "text"},
     "server": {"net", "rooms", "wire", "limits", "text", "version"},
-    "client": {"wire", "limits", "text", "version"},
+    "websocket": {"net", "wire", "limits"},
+    "client": {"websocket", "wire", "limits", "text", "version"},
     "testing": {"rooms", "wire", "limits"},
     "__init__": {"server", "net", "rooms", "limits", "version"},
 }

@@ -17,7 +17,7 @@ cdef class SendQueue:
     cdef object transport
     cdef object owner         # told of `queueDrained`, `queueStalled`, `queueFlushed`
     cdef Turn turn
-    cdef object form
+    cdef public object form   # what makes bytes of what is published
     cdef int fd               # the socket to write to, or -1: `transport.write` is the way
     cdef int carrier_fd       # the socket to ask how far the peer is, or -1
 

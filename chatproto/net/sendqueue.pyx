@@ -131,6 +131,16 @@ cdef class SendQueue:
         """Whether it writes to the socket itself."""
         return self.fd >= 0
 
+    @property
+    def undelivered_bytes(self):
+        """What waits, and what the kernel holds until the peer has it."""
+        return self.queued_bytes + (unacknowledged_bytes(self.carrier_fd) if self.carrier_fd >= 0 else 0)
+
+    @property
+    def delivered_bytes(self):
+        """How far the peer is: it grows whenever the peer takes something."""
+        return self._taken_bytes - (unacknowledged_bytes(self.carrier_fd) if self.carrier_fd >= 0 else 0)
+
     # --- in -----------------------------------------------------------------------------------------------
 
     cpdef write(self, bytes data):
@@ -223,6 +233,14 @@ cdef class SendQueue:
         self._notify = True
         if self._count == 0 and not self.blocked:
             self.turn._enter(self)
+
+    def follow(self):
+        """Go on behind what somebody else has written to the transport, and may wait in its buffer.
+
+        To be called as soon as something waits here: the transport takes it, and says when all is out.
+        """
+        if self.fd >= 0 and self._count and not self.blocked:
+            self._wait_for_room()
 
     def close(self):
         """Take nothing more; the owner's `queueFlushed` is called once everything is sent."""
@@ -356,9 +374,7 @@ cdef class SendQueue:
 
     def stalled(self, double now_s, double timeout_s):
         """Whether the peer has taken nothing for *timeout_s*. The turn's sweep calls this."""
-        cdef long long mark = self._taken_bytes
-        if self.carrier_fd >= 0:
-            mark -= unacknowledged_bytes(self.carrier_fd)
+        cdef long long mark = self.delivered_bytes
         if mark != self._progress_mark:
             self._progress_mark = mark
             self._progress_s = now_s

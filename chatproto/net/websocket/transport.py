@@ -1,0 +1,619 @@
+"""One WebSocket connection on Twisted: a protocol to the transport below, a transport to the application."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatproto.net.sendqueue import SendQueue
+from chatproto.net.sockets import carrier_socket, plain_socket, tune
+from chatproto.net.websocket.interfaces import Application, ConnectionBroken, ConnectionClosed
+from chatproto.wire.closing import CloseCode
+from chatproto.wire.connection import End, State, WebSocketConnection
+from chatproto.wire.deflate import Deflate
+from chatproto.wire.handshake import Request
+from chatproto.wire.http import Refusal
+from chatproto.wire.messages import Side
+from chatproto.wire.prepared import Prepared
+from chatproto.wire.websocket import Event, Opcode
+
+if TYPE_CHECKING:
+    from chatproto.net.websocket.connections import Connections
+
+__all__ = ["Opening", "WebSocketTransport", "broadcast"]
+
+EVENTS_PER_TURN = 100
+"""Messages of one peer that the application is given before other connections have their turn."""
+
+BYTES_PER_TURN = 1_048_576
+"""And about so many bytes of them."""
+
+INFLATED_AT_A_TIME = 2_048
+"""Compressed bytes that are decoded before the application has what came of them: a thousandfold, at most."""
+
+# Why nothing is read from the peer, as bits.
+_ASKED = 1  # the application wants it so
+_FULL = 2  # the peer does not take what it is sent
+_BEHIND = 4  # messages wait for their turn
+
+_log = Logger(namespace="chatproto.net.websocket")
+
+
+class Opening(Protocol):
+    """The opening handshake of one connection, which is forgotten when that is over."""
+
+    def begin(self) -> None:
+        """There is a transport."""
+
+    def receive(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def timed_out(self) -> None:
+        """The peer took too long for its part."""
+
+    def lost(self, reason: Failure) -> None:
+        """The transport is gone."""
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class WebSocketTransport:
+    """What an application sends by; `negotiationStarted` is given it.
+
+    It has the methods of `twisted.web.websocket.WebSocketTransport`. Sending is without effect once the
+    connection is closing, and raises RuntimeError before `negotiationFinished`.
+
+    What waits for the peer is bounded by `max_queued_bytes`. Past half of that the application is told
+    (`sendQueueFilled`, or its producer is paused) and nothing more is read from the peer until all of it is
+    out; past the whole the connection is broken as too slow.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_application",
+        "_connection",
+        "_connections",
+        "_filled",
+        "_has_input",
+        "_heard",
+        "_high_water_bytes",
+        "_inflates",
+        "_is_ending",
+        "_paused",
+        "_pending",
+        "_ping",
+        "_producer",
+        "_progress_bytes",
+        "_silenced",
+        "_transport",
+        "_unread",
+        "deadline_tick",
+        "opening",
+        "queue",
+        "request",
+        "rtt_s",
+        "subprotocol",
+    )
+
+    def __init__(self, connections: Connections, side: Side) -> None:
+        limits = connections.limits
+        self._connections = connections
+        self._transport: ITransport | None = None
+        self._application: Application | None = None
+        self._connection = WebSocketConnection(
+            side, self._write, limits.max_message_bytes, limits.max_frame_bytes or None
+        )
+        self._high_water_bytes = limits.max_queued_bytes // 2
+        self._filled = False
+        self._has_input = True  # the peer has not shut its side
+        self._inflates = False
+        self._is_ending = False  # there is a deadline for that
+        self._silenced = False  # the application is to get no more messages
+        self._paused = 0
+        self._pending: deque[Event] | None = None  # decoded, and not delivered yet
+        self._unread: deque[memoryview] | None = None  # and what comes behind that
+        self._producer: IPushProducer | None = None
+        self._heard = False  # anything, since the last look
+        self._ping: tuple[bytes, float] | None = None  # the one that waits for its pong, and when it was sent
+        self._progress_bytes = 0
+        self.deadline_tick = 0
+        self.opening: Opening | None = None
+        self.queue: SendQueue
+        """What waits for the peer."""
+        self.request: Request | None = None
+        """What the client asked for; None in a client."""
+        self.subprotocol: str | None = None
+        """What was agreed on."""
+        self.rtt_s: float | None = None
+        """The seconds from the last ping of the layer's own to its pong; None before the first."""
+
+    # --- for the application: sending ---------------------------------------------------------------------
+
+    def sendTextMessage(self, text: str) -> None:
+        """Send a text message. Raises UnicodeEncodeError for half a surrogate pair."""
+        if not isinstance(text, str):
+            raise TypeError(f"a text message is a str, not {type(text).__name__}")
+        self._connection.send(text)
+        if self.queue.queued_bytes > self._high_water_bytes:
+            self._fill()
+
+    def sendBytesMessage(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a binary message. Bytes are not copied; what can change is."""
+        if isinstance(data, str):
+            raise TypeError("a binary message is bytes, not str")
+        self._connection.send(data)
+        if self.queue.queued_bytes > self._high_water_bytes:
+            self._fill()
+
+    def send(self, message: Prepared) -> None:
+        """Send what many are sent; it is encoded, and compressed, once for all of a class (`broadcast`)."""
+        queue, connection = self.queue, self._connection
+        if queue.form is not None and connection.state is State.OPEN:
+            queue.write(message.encoded(queue.form))
+        else:
+            connection.send(message.source)
+        if queue.queued_bytes > self._high_water_bytes:
+            self._fill()
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a ping, with at most 125 bytes; the answer goes to `pongReceived`."""
+        self._connection.ping(payload)
+        if self.queue.queued_bytes > self._high_water_bytes:
+            self._fill()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for the peer, with a fixed cost for each message."""
+        return self.queue.queued_bytes
+
+    def attachProducer(self, producer: IPushProducer) -> None:
+        """Have *producer* paused while the send queue is more than half full.
+
+        Raises RuntimeError where there is one already.
+        """
+        if self._producer is not None:
+            raise RuntimeError(f"{self._producer!r} is attached already")
+        if self._transport is None:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        if self._filled:
+            producer.pauseProducing()
+
+    def detachProducer(self) -> None:
+        """Forget the producer."""
+        self._producer = None
+
+    # --- for the application: reading, closing, facts -----------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Read nothing more from the peer for now, and deliver nothing.
+
+        Not for long: what is not read can be no pong, so the peer is taken to be alive meanwhile.
+        """
+        if self._connection.state in (State.HANDSHAKING, State.OPEN):
+            self._pause(_ASKED)
+
+    def resumeProducing(self) -> None:
+        """Read again; what had come before is delivered first, but not at once."""
+        self._resume(_ASKED)
+
+    def loseConnection(self, code: int | None = CloseCode.NORMAL, reason: str = "") -> None:
+        """Close with *code* and *reason* (at most 123 bytes of UTF-8) once everything is sent.
+
+        Raises ValueError for a code that never travels and a reason that is too long. No message is delivered
+        from here on. Before `negotiationFinished` there is nothing to close: the connection is dropped.
+        """
+        connection = self._connection
+        if connection.state is State.HANDSHAKING:
+            self.abortConnection()
+            return
+        was_open = connection.state is State.OPEN
+        connection.close(code, reason)
+        self._silenced = True
+        if was_open:
+            self._begin_closing()
+
+    def abortConnection(self) -> None:
+        """Drop the connection at once, without a word."""
+        self._silenced = True
+        if self._transport is not None:
+            self._transport.abortConnection()  # type: ignore[attr-defined]
+
+    def breakConnection(self, reason: str, code: int = CloseCode.POLICY) -> None:
+        """Drop a connection whose peer takes nothing; `connectionLost` is told *code* and *reason*."""
+        self._connection.fail(code, reason)
+        self.abortConnection()
+
+    def getPeer(self) -> IAddress | None:
+        """The address of the peer; None once the connection is gone."""
+        return None if self._transport is None else self._transport.getPeer()
+
+    def getHost(self) -> IAddress | None:
+        """The address of this side; None once the connection is gone."""
+        return None if self._transport is None else self._transport.getHost()
+
+    # --- for the opening ----------------------------------------------------------------------------------
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """There is a transport (IProtocol)."""
+        self._transport = transport
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        """Begin with the opening handshake (IProtocol)."""
+        connections, transport = self._connections, self._transport
+        assert transport is not None
+        tune(transport, connections.limits.stall_timeout_s)
+        self.queue = SendQueue(
+            transport,
+            self,
+            connections.turn,
+            None,
+            connections.limits.max_queued_bytes,
+            plain_socket(transport),
+            carrier_socket(transport),
+        )
+        connections.add(self)
+        if self.opening is not None:
+            self.opening.begin()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the peer speaks TLS with this side."""
+        return ISSLTransport.providedBy(self._transport)
+
+    @property
+    def is_handshaking(self) -> bool:
+        """Whether the opening handshake is not over, and can still succeed."""
+        return (
+            self._connection.state is State.HANDSHAKING and self._transport is not None and not self._silenced
+        )
+
+    def start(self, application: Application) -> bool:
+        """There is an *application*, which hears of everything from here on. False if it wants none of it."""
+        self._application = application
+        try:
+            application.negotiationStarted(self)
+        except Exception:
+            _log.failure("the application of a WebSocket raised: negotiationStarted")
+            self.refuse(Refusal(500).encode() if self._connection.side is Side.SERVER else b"")
+        return self.is_handshaking
+
+    def refuse(self, answer: bytes) -> None:
+        """The opening handshake failed: send *answer*, if there is one, and close."""
+        self.opening = None
+        self._connection.refused()
+        self.queue.write(answer)
+        self._begin_closing()
+
+    def open(
+        self,
+        subprotocol: str | None,
+        deflate: Deflate | None,
+        content: Callable[[Any], str | bytes] | None,
+        rest: bytes,
+    ) -> None:
+        """The opening handshake is over, with what was agreed on; *rest* came behind it."""
+        application = self._application
+        assert application is not None
+        self.opening = None
+        self._connection.accepted(deflate)
+        self._inflates = deflate is not None
+        self.subprotocol = subprotocol
+        self.queue.form = self._connection.shared_form(content)
+        self._connections.heartbeat(self)
+        try:
+            application.negotiationFinished()
+        except Exception:
+            self._application_raised("negotiationFinished")
+        if rest:
+            self.dataReceived(rest)
+
+    def _write(self, data: bytes) -> None:
+        self.queue.write(data)
+
+    # --- from the transport -------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes in, in any cut (IProtocol)."""
+        opening = self.opening
+        if opening is not None:
+            opening.receive(data)
+            return
+        self._heard = True
+        if self._pending is None and not self._inflates and not self._paused:
+            events = self._connection.receive(data)
+            if len(events) == 1:
+                self._deliver(events[0])
+            elif events:
+                self._pending = deque(events)
+                self._work()
+                return
+            self._after_receiving()
+            return
+        if self._unread is None:
+            self._unread = deque()
+        self._unread.append(memoryview(data))
+        if not self._paused:
+            self._work()
+
+    def _work(self) -> None:
+        """Give the application what has come, as much as one turn has room for."""
+        left_events, left_bytes = EVENTS_PER_TURN, BYTES_PER_TURN
+        while not self._paused:
+            pending = self._pending
+            if not pending:
+                self._pending = self._next_events()
+                if self._pending is None:
+                    break
+                continue
+            if (left_events <= 0 or left_bytes <= 0) and self._transport is not None:
+                self._pause(_BEHIND)
+                self._connections.clock.callLater(0, self._go_on)
+                break
+            event = pending.popleft()
+            left_events -= 1
+            left_bytes -= len(event.data)
+            self._deliver(event)
+        self._after_receiving()
+
+    def _next_events(self) -> deque[Event] | None:
+        """The events of the next unread bytes, perhaps none; None when all bytes are read."""
+        unread = self._unread
+        if not unread or self._connection.is_over:
+            self._unread = None
+            return None
+        piece = unread.popleft()
+        if self._inflates and len(piece) > INFLATED_AT_A_TIME:
+            unread.appendleft(piece[INFLATED_AT_A_TIME:])
+            piece = piece[:INFLATED_AT_A_TIME]
+        return deque(self._connection.receive(piece))
+
+    def _deliver(self, event: Event) -> None:
+        """Tell the application of one message or pong."""
+        application = self._application
+        if self._silenced or application is None:
+            return
+        data: Any = event.data
+        opcode = event.opcode
+        try:
+            if opcode is Opcode.TEXT:
+                application.textMessageReceived(data)
+            elif opcode is Opcode.BINARY:
+                application.bytesMessageReceived(data)
+            elif self._ping is not None and data == self._ping[0]:
+                self.rtt_s = self._connections.clock.seconds() - self._ping[1]
+                self._ping = None
+            else:
+                application.pongReceived(data)
+        except Exception:
+            self._application_raised(f"{opcode.name} message")
+
+    def _application_raised(self, where: str) -> None:
+        """It is not the peer's fault, but there is nobody any more to talk to."""
+        _log.failure("the application of a WebSocket raised: {where}", where=where)
+        was_open = self._connection.state is State.OPEN
+        self._connection.fail(CloseCode.INTERNAL_ERROR, "the application failed")
+        self._silenced = True
+        if was_open:
+            self._begin_closing()
+
+    def _after_receiving(self) -> None:
+        connection = self._connection
+        if connection.state is State.OPEN:
+            if self.queue.queued_bytes > self._high_water_bytes and not self._filled:
+                self._fill()  # of pongs
+        elif connection.is_over and not self._pending:
+            self._begin_closing()
+
+    # --- pausing ------------------------------------------------------------------------------------------
+
+    def _pause(self, why: int) -> None:
+        if not self._paused and self._transport is not None:
+            self._transport.pauseProducing()  # type: ignore[attr-defined]
+        self._paused |= why
+
+    def _resume(self, why: int) -> None:
+        if not self._paused & why:
+            return
+        self._paused &= ~why
+        if self._paused or self._transport is None:
+            return
+        if self._pending or self._unread:
+            # Whoever resumes may be in the middle of something: what waits is delivered in another turn.
+            self._paused = _BEHIND
+            self._connections.clock.callLater(0, self._go_on)
+        else:
+            self._read_on()
+
+    def _go_on(self) -> None:
+        """Another turn for what has come, and has not been delivered."""
+        if not self._paused & _BEHIND or self._transport is None:
+            return
+        self._paused &= ~_BEHIND
+        if not self._paused:
+            self._work()
+            if not self._paused:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        if self._has_input and self._transport is not None:
+            self._transport.resumeProducing()  # type: ignore[attr-defined]
+
+    def _fill(self) -> None:
+        """Much waits for the peer: see whether it is too much."""
+        queue = self.queue
+        queue.flush()  # a burst within one turn is no slow reader
+        if queue.queued_bytes <= self._high_water_bytes or self._connection.state is not State.OPEN:
+            return
+        if self._filled:
+            if queue.queued_bytes > queue.max_queued_bytes:
+                self.breakConnection(f"more than {queue.max_queued_bytes} bytes wait for it")
+            return
+        self._filled = True
+        self._pause(_FULL)
+        queue.notify()
+        self._tell_of_the_queue("pauseProducing", "sendQueueFilled")
+
+    def queueDrained(self) -> None:
+        """Nothing waits any more (SendQueue's owner)."""
+        self._filled = False
+        self._resume(_FULL)
+        self._tell_of_the_queue("resumeProducing", "sendQueueDrained")
+
+    def _tell_of_the_queue(self, of_producer: str, of_application: str) -> None:
+        for listener, name in ((self._producer, of_producer), (self._application, of_application)):
+            told = getattr(listener, name, None)
+            if told is not None:
+                try:
+                    told()
+                except Exception:
+                    self._application_raised(of_application)
+
+    def queueStalled(self) -> None:
+        """The peer takes nothing (SendQueue's owner)."""
+        stalled = getattr(self._application, "sendQueueStalled", None)
+        if stalled is not None and self._connection.state is State.OPEN:
+            stalled()
+        else:
+            self.breakConnection("the peer takes nothing any more")
+
+    # --- liveness -----------------------------------------------------------------------------------------
+
+    def deadlinePassed(self) -> None:
+        """The peer had the time for its handshake, its pong, or its part of the closing (Deadlines)."""
+        if self.opening is not None:
+            self.opening.timed_out()
+        elif self._connection.state is State.OPEN:
+            self._look_for_life()
+        else:
+            self.abortConnection()
+
+    def _look_for_life(self) -> None:
+        """Ping, or see whether anything came since the last ping."""
+        limits, queue = self._connections.limits, self.queue
+        set_deadline = self._connections.deadlines.set
+        undelivered, progress = queue.undelivered_bytes > 0, queue.delivered_bytes
+        if self._ping is None:
+            if not queue.blocked:  # else it takes what waits, or the queue says that it has stalled
+                self._ping = self._connections.ping_payload(), self._connections.clock.seconds()
+                self._heard = False
+                self._connection.ping(self._ping[0])
+            self._progress_bytes = progress
+            set_deadline(self, limits.pong_timeout_s)
+        elif self._heard:
+            self._ping = None
+            set_deadline(self, max(0.0, limits.ping_interval_s - limits.pong_timeout_s))
+        elif self._paused or (undelivered and progress != self._progress_bytes):
+            # What is not read can be no pong; and on a slow line the ping may be on its way.
+            self._progress_bytes = progress
+            set_deadline(self, limits.pong_timeout_s)
+        else:
+            self._connection.fail(CloseCode.INTERNAL_ERROR, f"no pong within {limits.pong_timeout_s:g} s")
+            self._begin_closing()
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def _begin_closing(self) -> None:
+        """The connection is closing, or even over: see it to its end, within `close_timeout_s`."""
+        if self._transport is None:
+            return
+        if not self._is_ending:
+            self._is_ending = True
+            self._connections.deadlines.set(self, self._connections.limits.close_timeout_s)
+        if self._paused:
+            # What comes is read, and thrown away but for the close frame: to close a socket with unread input
+            # would reset the connection, and take the last words from the peer.
+            self._paused = 0
+            self._read_on()
+            if self._pending or self._unread:
+                self._work()
+        if self._connection.is_over:
+            self.queue.close()
+
+    def queueFlushed(self) -> None:
+        """The last byte is sent (SendQueue's owner)."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._connection.side is Side.CLIENT and self._connection.end.is_clean and self._has_input:
+            return  # the server drops the connection first (RFC 6455, section 7.1.1)
+        if self._has_input and ITCPTransport.providedBy(transport) and not self.is_secure:
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends nothing more (IHalfCloseableProtocol), which no WebSocket can live with."""
+        self._has_input = False
+        transport = self._transport
+        if transport is None:
+            return
+        if self._connection.is_over and len(self.queue):
+            return  # the rest goes out first; there is a deadline
+        transport.unregisterProducer()  # type: ignore[attr-defined]
+        self.queue.discard()
+        self._begin_closing()
+        transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The end of the output is sent (IHalfCloseableProtocol)."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone, whichever way (IProtocol)."""
+        opening, self.opening = self.opening, None
+        self._transport = None
+        self._paused = 0
+        self._work()
+        connection, connections = self._connection, self._connections
+        was_open = connection.state is not State.HANDSHAKING
+        connection.lost()
+        self.queue.discard()
+        self._producer, producer = None, self._producer
+        application, self._application = self._application, None
+        if opening is not None:
+            opening.lost(reason)
+        try:
+            if producer is not None:
+                producer.stopProducing()
+            if application is not None:
+                application.connectionLost(Failure(_exception(connection.end, was_open, reason)))
+        except Exception:
+            _log.failure("the application of a WebSocket raised: connectionLost")
+        connections.remove(self)
+
+
+def _exception(end: End, was_open: bool, reason: Failure) -> ConnectionClosed | ConnectionBroken:
+    """What the application is told."""
+    if end.is_clean:
+        return ConnectionClosed(end.code, end.reason)
+    words = end.reason or ("" if was_open else "the opening handshake did not succeed")
+    broken = ConnectionBroken(end.code, words)
+    broken.__cause__ = reason.value
+    return broken
+
+
+def broadcast(transports: Iterable[WebSocketTransport], message: Prepared | str | bytes) -> None:
+    """Send *message* to all of *transports*; it is encoded once for each class of them, and compressed once.
+
+    It waits for nobody: it goes out at the end of the reactor's turn, and a connection that takes too little
+    of it is broken as too slow, by itself.
+    """
+    prepared = message if isinstance(message, Prepared) else Prepared(message)
+    for transport in list(transports):
+        transport.send(prepared)

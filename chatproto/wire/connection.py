@@ -1,0 +1,319 @@
+"""The life of a WebSocket connection, either side: no socket, no clock (RFC 6455, sections 4 to 7).
+
+Whoever drives it tells it what happens and sends what it writes; `TRANSITIONS` is all there is to its states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from chatproto.wire.closing import CloseCode
+from chatproto.wire.deflate import Deflate, Deflater
+from chatproto.wire.encoding import encode_close, encode_frame, encode_header, encode_masked
+from chatproto.wire.messages import Side
+from chatproto.wire.websocket import Event, Opcode, WebSocketDecoder
+
+__all__ = ["TRANSITIONS", "End", "FrameForm", "State", "Step", "WebSocketConnection"]
+
+WHOLE_BYTES = 4_096
+"""Up to here a payload is copied behind its header; a larger one is sent as it is, in a piece of its own."""
+
+
+class State(Enum):
+    """Where a connection stands (RFC 6455, sections 4.1 and 7.1)."""
+
+    HANDSHAKING = "handshaking"
+    """The RFC's CONNECTING: the opening handshake is not over."""
+    OPEN = "open"
+    CLOSING = "closing"
+    """A close frame was sent or received, or the connection was failed."""
+    CLOSED = "closed"
+    """There is no connection any more."""
+
+
+class Step(Enum):
+    """What takes a connection from one state to another."""
+
+    ACCEPTED = "the opening handshake is accepted"
+    REFUSED = "the opening handshake is refused, or fails"
+    CLOSE_SENT = "this side begins to close"
+    CLOSE_RECEIVED = "the peer begins to close, and is answered"
+    FAILED = "the peer is at fault, or silent: the connection is failed"
+    LOST = "the transport is gone"
+
+
+TRANSITIONS: dict[tuple[State, Step], State] = {
+    (State.HANDSHAKING, Step.ACCEPTED): State.OPEN,
+    (State.HANDSHAKING, Step.REFUSED): State.CLOSED,
+    (State.HANDSHAKING, Step.LOST): State.CLOSED,
+    (State.OPEN, Step.CLOSE_SENT): State.CLOSING,
+    (State.OPEN, Step.CLOSE_RECEIVED): State.CLOSING,
+    (State.OPEN, Step.FAILED): State.CLOSING,
+    (State.OPEN, Step.LOST): State.CLOSED,
+    (State.CLOSING, Step.CLOSE_RECEIVED): State.CLOSING,
+    (State.CLOSING, Step.FAILED): State.CLOSING,
+    (State.CLOSING, Step.LOST): State.CLOSED,
+    (State.CLOSED, Step.LOST): State.CLOSED,
+}
+"""Every step that there is, and no other is possible. The documentation's drawing is made from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a connection ended: the close code and reason, and whether the closing handshake was completed.
+
+    `code` is the peer's (1005 where its close frame had none). Where `is_clean` is False it is the one that
+    this side failed the connection with, or 1006 where it was just gone.
+    """
+
+    code: int
+    reason: str
+    is_clean: bool
+
+
+class FrameForm:
+    """What makes a server's frame of something that goes to many.
+
+    *content* makes a str or bytes of it (None: it is one already). Equal arguments give the same object (use
+    `shared`), so that one frame serves all connections that have it.
+    """
+
+    __slots__ = ("content", "deflater", "min_deflated_bytes")
+
+    def __init__(
+        self, content: Callable[[Any], str | bytes] | None, deflater: Deflater | None, min_deflated_bytes: int
+    ) -> None:
+        self.content = content
+        self.deflater = deflater
+        self.min_deflated_bytes = min_deflated_bytes
+
+    def __call__(self, source: Any) -> bytes:
+        """The frame. Raises TypeError where what *content* makes is no message."""
+        opcode, payload = _payload(source if self.content is None else self.content(source))
+        if self.deflater is not None and len(payload) >= self.min_deflated_bytes:
+            return encode_frame(opcode, self.deflater.compress(payload), True, True)
+        return encode_frame(opcode, payload)
+
+    @staticmethod
+    @cache
+    def shared(
+        content: Callable[[Any], str | bytes] | None, deflater: Deflater | None, min_deflated_bytes: int
+    ) -> FrameForm:
+        """The one form with these arguments."""
+        return FrameForm(content, deflater, min_deflated_bytes)
+
+
+def _payload(message: object) -> tuple[int, bytes]:
+    if isinstance(message, str):
+        return Opcode.TEXT, message.encode()
+    if isinstance(message, bytes):
+        return Opcode.BINARY, message
+    if isinstance(message, bytearray | memoryview):
+        return Opcode.BINARY, bytes(message)  # what waits to be sent must not change
+    raise TypeError(f"a message is a str or bytes, not {type(message).__name__}")
+
+
+class WebSocketConnection:
+    """One connection from its opening handshake on.
+
+    *write* takes what is to be sent, whole frames or the pieces of one, in order. *side* is who this is; a
+    client masks what it sends. *max_message_bytes* and *max_frame_bytes* are as `WebSocketDecoder` has them.
+
+    `state` is where it stands. `is_over` is True once there is nothing more to be said or heard: the server
+    then drops the transport when everything is sent, and the client waits for that (section 7.1.1). `end` is
+    how it ended, as far as that is known.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_deflate",
+        "_deflater",
+        "_write",
+        "end",
+        "is_over",
+        "max_frame_bytes",
+        "max_message_bytes",
+        "side",
+        "state",
+    )
+
+    def __init__(
+        self,
+        side: Side,
+        write: Callable[[bytes], None],
+        max_message_bytes: int = 1_048_576,
+        max_frame_bytes: int | None = None,
+    ) -> None:
+        self.side = side
+        self.max_message_bytes = max_message_bytes
+        self.max_frame_bytes = max_frame_bytes
+        self.state = State.HANDSHAKING
+        self.is_over = False
+        self.end = End(CloseCode.ABNORMAL, "", False)
+        self._write = write
+        self._decoder: WebSocketDecoder | None = None
+        self._deflate: Deflate | None = None
+        self._deflater: Deflater | None = None
+
+    def _take(self, step: Step) -> None:
+        state = TRANSITIONS.get((self.state, step))
+        if state is None:
+            raise RuntimeError(f"{step.value}: that cannot be while the connection is {self.state.value}")
+        self.state = state
+
+    # --- the opening handshake ----------------------------------------------------------------------------
+
+    def accepted(self, deflate: Deflate | None = None) -> None:
+        """Both sides have agreed, on *deflate* too: messages may come and go."""
+        self._take(Step.ACCEPTED)
+        is_client = self.side is Side.CLIENT
+        inflater = None
+        if deflate is not None:
+            inflater = deflate.inflater(is_client)
+            self._deflate = deflate
+            self._deflater = deflate.deflater(is_client)
+        self._decoder = WebSocketDecoder(self.side, self.max_message_bytes, self.max_frame_bytes, inflater)
+
+    def refused(self) -> None:
+        """There will be no WebSocket."""
+        self._take(Step.REFUSED)
+        self.is_over = True
+
+    # --- what comes ---------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take *data*, in any cut: the messages and pongs that it completes.
+
+        Pings and close frames are answered, a fault of the peer's fails the connection; `state`, `is_over`
+        and `end` tell. Messages that come after this side began to close are left out.
+        """
+        decoder = self._decoder
+        if decoder is None or self.is_over:
+            return []
+        events = decoder.receive(data)
+        if len(events) == 1 and events[0].opcode <= Opcode.BINARY and self.state is State.OPEN:
+            if decoder.fault is not None:
+                self.fail(decoder.fault.code, decoder.fault.reason)
+            return events
+        return self._sort(decoder, events)
+
+    def _sort(self, decoder: WebSocketDecoder, events: list[Event]) -> list[Event]:
+        """What the application gets of *events*; the others are answered here."""
+        given = []
+        pongs: list[bytes] = []
+        is_open = self.state is State.OPEN
+        for event in events:
+            opcode = event.opcode
+            if opcode is Opcode.CLOSE:
+                if pongs:
+                    self._write(b"".join(pongs))
+                    pongs.clear()
+                self._peer_closes(event)
+            elif not is_open:
+                continue
+            elif opcode is Opcode.PING:
+                assert isinstance(event.data, bytes)
+                pongs.append(self._encoded(Opcode.PONG, event.data))
+            else:
+                given.append(event)
+        if pongs:  # one write for all of them, so that a flood of pings waits as few bytes
+            self._write(b"".join(pongs))
+        if decoder.fault is not None:
+            self.fail(decoder.fault.code, decoder.fault.reason)
+        return given
+
+    def _peer_closes(self, event: Event) -> None:
+        assert isinstance(event.data, str)
+        if self.state is State.OPEN:
+            # The same code goes back (section 5.5.1); what it was good for, the peer knows.
+            code = None if event.code == CloseCode.NO_CODE else event.code
+            self._write(self._encoded(Opcode.CLOSE, encode_close(code)))
+        self._take(Step.CLOSE_RECEIVED)
+        self.end = End(event.code, event.data, True)
+        self.is_over = True
+
+    # --- what goes ----------------------------------------------------------------------------------------
+
+    def send(self, message: str | bytes | bytearray | memoryview) -> None:
+        """Send a message: text, or binary. Without effect once the connection is closing.
+
+        Raises RuntimeError before the opening handshake is over, TypeError for what is no message, and
+        UnicodeEncodeError for half a surrogate pair.
+        """
+        if self.state is not State.OPEN:
+            self._refuse_early()
+            return
+        opcode, payload = _payload(message)
+        rsv1 = False
+        if self._deflater is not None and self._deflate is not None:
+            rsv1 = len(payload) >= self._deflate.min_message_bytes
+            if rsv1:
+                payload = self._deflater.compress(payload)
+        if self.side is Side.CLIENT:
+            self._write(encode_masked(opcode, payload, True, rsv1))
+        elif len(payload) <= WHOLE_BYTES:
+            self._write(encode_frame(opcode, payload, True, rsv1))
+        else:
+            self._write(encode_header(opcode, len(payload), True, rsv1))
+            self._write(payload)
+
+    def shared_form(self, content: Callable[[Any], str | bytes] | None = None) -> FrameForm | None:
+        """What makes frames for this connection and all others of its class; None where none can be shared.
+
+        A client masks each frame with a key of its own, and with context takeover what is compressed depends
+        on what this connection was sent before.
+        """
+        if self.side is Side.CLIENT:
+            return None
+        if self._deflate is None:
+            return FrameForm.shared(content, None, 0)
+        if not self._deflate.server_no_context_takeover:
+            return None
+        return FrameForm.shared(content, self._deflater, self._deflate.min_message_bytes)
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a ping with *payload*, of at most 125 bytes (ValueError). Raises as `send` does."""
+        if self.state is not State.OPEN:
+            self._refuse_early()
+            return
+        self._write(self._encoded(Opcode.PING, payload))
+
+    def _refuse_early(self) -> None:
+        if self.state is State.HANDSHAKING:
+            raise RuntimeError("nothing can be sent before negotiationFinished: the handshake is not over")
+
+    def close(self, code: int | None = CloseCode.NORMAL, reason: str = "") -> None:
+        """Begin to close; without effect if that has begun. Raises ValueError as `encode_close` does."""
+        payload = encode_close(code, reason)
+        if self.state is State.OPEN:
+            self._take(Step.CLOSE_SENT)
+            self._write(self._encoded(Opcode.CLOSE, payload))
+
+    def fail(self, code: int, reason: str) -> None:
+        """End it for a fault of the peer's, or because nothing is heard of it (section 7.1.7).
+
+        A close frame says so, if none was sent before, and nothing is read any more.
+        """
+        if self.is_over or self.state in (State.HANDSHAKING, State.CLOSED):
+            return
+        if self.state is State.OPEN:
+            self._write(self._encoded(Opcode.CLOSE, encode_close(code, reason)))
+        self._take(Step.FAILED)
+        self.end = End(code, reason, False)
+        self.is_over = True
+
+    def lost(self) -> None:
+        """The transport is gone."""
+        self._take(Step.LOST)
+        self.is_over = True
+        self._decoder = self._deflater = None
+
+    def _encoded(self, opcode: int, payload: bytes) -> bytes:
+        """A control frame."""
+        if self.side is Side.CLIENT:
+            return encode_masked(opcode, payload)
+        return encode_frame(opcode, payload)
