@@ -77,6 +77,14 @@ def test_imports_run_one_way(path: Path) -> None:
     assert theirs - {own} <= MAY_IMPORT[own]
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name == "websocket"], ids=ids)
+def test_the_websocket_layer_knows_nothing_of_the_chat(path: Path) -> None:
+    theirs = {module for module in imported_by(path) if module.startswith("chatproto.net.")}
+    own = {module for module in theirs if module.startswith("chatproto.net.websocket.")}
+    assert theirs - own <= {"chatproto.net.sendqueue", "chatproto.net.sockets"}
+    assert "rooms" not in {part_of(module) for module in imported_by(path)}
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name == "wire"], ids=ids)
 def test_the_engine_knows_nothing_of_twisted(path: Path) -> None:
     assert not {module for module in imported_by(path) if re.match(r"(twisted|zope)\b", module)}
