@@ -8,11 +8,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from live import Server, eventually
+from websockets.sync.client import unix_connect
+from websockets.sync.server import ServerConnection, serve
 
 from chatproto.wire.messages import Chat, Joined, Say
 
@@ -71,3 +75,55 @@ def test_the_bot_answers_who_says_its_name(server: Server) -> None:
         ann.until(Joined, lambda message: message.nick == "bot")
         ann.send(Say(0, "", "are you there, bot ?"))
         assert ann.until(Chat).text == "hello, ann"
+
+
+def test_the_echo_of_the_readme_sends_back_what_a_client_says() -> None:
+    [shown] = [snippet for snippet in snippets() if "WebSocketFactory" in snippet]
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"{folder}/echo"
+        with running("-c", shown.replace("tcp:9001:interface=127.0.0.1", f"unix:{place}")):
+            eventually(lambda: os.path.exists(place))
+            with unix_connect(place, "ws://localhost/") as peer:
+                peer.send("hello")
+                assert peer.recv(timeout=30) == "hello"
+
+
+def test_the_echo_client_sends_back_what_a_server_says_until_it_closes() -> None:
+    heard: list[str | bytes] = []
+
+    def talk(peer: ServerConnection) -> None:
+        for said in ("hello", b"\0\xff"):
+            peer.send(said)
+            heard.append(peer.recv(timeout=30))
+
+    with serve(talk, "127.0.0.1", 0) as peer_server:
+        listening = threading.Thread(target=peer_server.serve_forever)
+        listening.start()
+        url = f"ws://127.0.0.1:{peer_server.socket.getsockname()[1]}/"
+        with running(str(ROOT / "examples/echo_client.py"), url) as client:
+            assert client.wait(30) == 0
+        peer_server.shutdown()
+        listening.join()
+    assert heard == ["hello", b"\0\xff"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ws://127.0.0.1:1/",), "cannot connect to ws://127.0.0.1:1/: "),
+        (("http://127.0.0.1/",), "cannot connect to http://127.0.0.1/: "),
+        (("ws://127.0.0.1/", "--max-message-bytes", "0"), "max_message_bytes is at least 1, not 0"),
+    ],
+)
+def test_the_echo_client_says_in_one_sentence_what_is_wrong(arguments: tuple[str, ...], said: str) -> None:
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples/echo_client.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode != 0
+    last = run.stderr.splitlines()[-1]
+    assert said in last
+    assert "Traceback" not in run.stderr
