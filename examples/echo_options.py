@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     compression = parser.add_argument_group("compression")
     compression.add_argument("--deflate", action="store_true", help="speak permessage-deflate")
     for known in fields(Deflate):
-        is_flag = isinstance(known.default, bool)
+        is_flag = not isinstance(known.default, int) or isinstance(known.default, bool)
         compression.add_argument(
             _option(known.name),
             type=None if is_flag else int,  # type: ignore[arg-type]

@@ -909,7 +909,7 @@ class TestOrigin:
 
 # --- the client ---------------------------------------------------------------------------------------------
 
-WANT = Deflate()
+WANT = Deflate(server_no_context_takeover=True)
 AGREED = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"
 
 
@@ -943,7 +943,7 @@ class TestClientRequest:
             "example.com:8080",
             "/chat?a=b",
             subprotocols=["a", "b"],
-            deflate=Deflate(),
+            deflate=WANT,
             headers=[("Origin", "http://example.com"), ("Cookie", "a=1")],
             key=base64.b64decode(KEY),
         )
@@ -1032,7 +1032,10 @@ class TestClientAnswer:
                 (
                     None,
                     Deflate(
-                        client_no_context_takeover=True, client_max_window_bits=9, server_max_window_bits=10
+                        server_no_context_takeover=True,
+                        client_no_context_takeover=True,
+                        client_max_window_bits=9,
+                        server_max_window_bits=10,
                     ),
                 ),
             ),
@@ -1204,7 +1207,7 @@ class TestClientAnswer:
 
 
 @pytest.mark.parametrize(
-    "deflate", [None, Deflate(), Deflate(server_no_context_takeover=False, client_max_window_bits=9)]
+    "deflate", [None, WANT, Deflate(server_no_context_takeover=False, client_max_window_bits=9)]
 )
 @pytest.mark.parametrize("subprotocol", [None, "a", "b"])
 def test_client_and_server_come_to_the_same(subprotocol: str | None, deflate: Deflate | None) -> None:

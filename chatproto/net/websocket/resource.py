@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, ITransport
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import NO_BODY_CODES, HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -57,7 +57,7 @@ class WebSocketResource(Resource):
 
     def render(self, request: Request) -> int:
         """Answer an opening handshake, whatever its method is."""
-        if not isinstance(request.channel, HTTPChannel):
+        if not isinstance(request.channel, HTTPChannel) or request.clientproto != b"HTTP/1.1":
             _respond(request, Refusal(505, "A WebSocket is opened with HTTP/1.1.\n"))
             return NOT_DONE_YET
         fields = [
@@ -66,14 +66,14 @@ class WebSocketResource(Resource):
             for value in values
         ]
         head = Head(request.method.decode("latin-1"), request.uri.decode("latin-1"), Headers(fields))
-        checked = self._acceptor.check(head, request.getClientAddress(), request.isSecure(), 1)
+        checked = self._acceptor.check(head, request.getClientAddress(), request.isSecure())
         if isinstance(checked, Refusal):
             _respond(request, checked)
             return NOT_DONE_YET
         deciding = self._acceptor.decide(checked)
 
         def gone(_: Failure) -> None:
-            deciding.cancel()
+            self._acceptor.abandon(deciding, checked)
 
         request.notifyFinish().addErrback(gone)
         deciding.addCallback(self._decided, request)
@@ -81,17 +81,22 @@ class WebSocketResource(Resource):
 
     def _decided(self, outcome: Agreement | Refusal, request: Request) -> None:
         channel = request.channel
-        if channel is None or channel.transport is None:
-            return  # the client is gone
+        is_gone = channel is None or channel.transport is None
         if isinstance(outcome, Refusal):
-            _respond(request, outcome)
+            if not is_gone:
+                _respond(request, outcome)
+            return
+        if is_gone:
+            self.connections.give_place(outcome.request)
             return
         transport = WebSocketTransport(self.connections, Side.SERVER)
         transport.request = outcome.request
         begun = _take_over(channel, transport)
+        # An earlier answer of the site may still be on its way out, and a large message does not wait for the
+        # end of the turn.
         if transport.start(outcome.accepted.protocol):
-            outcome.open(transport, begun)
-            # An earlier answer of the site may still be on its way out.
+            outcome.open(transport, begun, is_first=False)
+        else:
             transport.queue.follow()
 
 
@@ -110,6 +115,7 @@ def _take_over(channel: HTTPChannel, transport: WebSocketTransport) -> bytes:
     # The channel may be in the middle of its own `dataReceived`, and goes on with the rest in raw mode.
     channel.dataReceived = channel.rawDataReceived = transport.dataReceived  # type: ignore[method-assign]
     channel.connectionLost = transport.connectionLost  # type: ignore[method-assign]
+    channel.taken_over_by = transport  # type: ignore[attr-defined]  # for a channel that has to know
     # The request and its headers would stay as long as the connection.
     channel.requests = []
     transport.makeConnection(below)
@@ -122,10 +128,12 @@ def _respond(request: Request, refusal: Refusal) -> None:
     request.setResponseCode(refusal.status)
     for name, value in refusal.headers:
         request.responseHeaders.addRawHeader(name.encode(), value.encode())
-    if refusal.body:
-        if not request.responseHeaders.hasHeader(b"content-type"):
-            request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        request.write(refusal.body.encode(errors="replace"))
-    else:
-        request.setHeader(b"content-length", b"0")
+    body = refusal.body.encode(errors="replace")
+    if body and not request.responseHeaders.hasHeader(b"content-type"):
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+    if refusal.status not in NO_BODY_CODES:
+        # Without it twisted.web would send chunks, which some clients of WebSockets do not read.
+        request.setHeader(b"content-length", str(len(body)).encode())
+    if body:
+        request.write(body)
     request.finish()
