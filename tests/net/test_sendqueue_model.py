@@ -244,7 +244,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler to make a capricious sendmsg with")
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is the loader's of Linux")
-@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="this is already within the capricious system")
+@pytest.mark.skipif(CAPRICIOUS_IS_LOADED, reason="this is already within the capricious system")
 def test_every_property_holds_under_a_capricious_system(tmp_path: Path) -> None:
     """Short writes of any length, and EINTR, EAGAIN, ENOBUFS and ENOMEM at any time."""
     source, library = tmp_path / "capricious.c", tmp_path / "capricious.so"
@@ -254,7 +254,7 @@ def test_every_property_holds_under_a_capricious_system(tmp_path: Path) -> None:
     outcome = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", here, "-k", "TestOnSocket"],
         cwd=here.parents[2],
-        env={**os.environ, "LD_PRELOAD": str(library)},
+        env={**os.environ, "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {library}"},
         capture_output=True,
         text=True,
         check=False,
