@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["Limits", "WebSocketLimits"]
+__all__ = ["HistoryLimits", "Limits", "WebSocketLimits"]
 
 MIB = 1024 * 1024
 
@@ -53,6 +53,10 @@ class Limits:
     close_timeout_s: float = _bound(
         5.0, "seconds that a closing connection has to take the rest", 0.001, MOST_S
     )
+    ping_interval_s: float = _bound(
+        30.0, "seconds from one ping of a WebSocket to the next, 0: no pings", 0.0, MOST_S
+    )
+    pong_timeout_s: float = _bound(10.0, "seconds in which a WebSocket must answer a ping", 0.001, MOST_S)
     rename_burst: int = _bound(5, "changes of nickname that a session may make at once")
     rename_interval_s: float = _bound(5.0, "seconds after which it may make one more", 0.0, MOST_S)
 
@@ -68,6 +72,28 @@ class Limits:
                 f"max_queued_bytes ({self.max_queued_bytes}) must hold four times max_text_bytes "
                 f"({self.max_text_bytes})"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLimits:
+    """The bounds of a history that is kept in a file.
+
+    Raises ValueError, with one sentence, for a value that makes no sense.
+    """
+
+    max_history_age_s: float = _bound(0.0, "seconds that a message is kept, 0: for ever", 0.0)
+    max_history_room_messages: int = _bound(0, "messages kept of each room, 0: any number", 0)
+    max_history_bytes: int = _bound(0, "bytes that the file of the history may take, 0: any number", 0)
+    remember_ids_s: float = _bound(
+        86_400.0, "seconds in which a message that is sent again is recognised by its id", 0.0, 10**9
+    )
+    max_unkept_bytes: int = _bound(64 * MIB, "bytes of memory for what waits to be kept", 4_096)
+    locked_timeout_s: float = _bound(
+        5.0, "seconds to wait where another program has locked the history", 0.0, MOST_S
+    )
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

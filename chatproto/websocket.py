@@ -22,6 +22,7 @@ from chatproto.net.websocket.interfaces import (
 from chatproto.net.websocket.resource import WebSocketResource
 from chatproto.net.websocket.transport import WebSocketTransport, broadcast
 from chatproto.wire.closing import CloseCode
+from chatproto.wire.connection import End
 from chatproto.wire.deflate import Deflate
 from chatproto.wire.handshake import HandshakeFailed, Request
 from chatproto.wire.prepared import Prepared as PreparedMessage
@@ -34,6 +35,7 @@ __all__ = [
     "ConnectionBroken",
     "ConnectionClosed",
     "Deflate",
+    "End",
     "HandshakeFailed",
     "PreparedMessage",
     "Refused",

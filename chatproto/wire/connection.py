@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from chatproto.wire.closing import CloseCode
-from chatproto.wire.deflate import Deflate, Deflater
+from chatproto.wire.deflate import Deflate, Deflater, Inflater
 from chatproto.wire.encoding import encode_close, encode_frame, encode_header, encode_masked
 from chatproto.wire.messages import Side
 from chatproto.wire.websocket import Event, Opcode, WebSocketDecoder
@@ -75,6 +75,9 @@ class End:
     is_clean: bool
 
 
+_NEVER_OPEN = End(CloseCode.ABNORMAL, "the opening handshake did not succeed", False)
+
+
 class FrameForm:
     """What makes a server's frame of something that goes to many.
 
@@ -82,7 +85,7 @@ class FrameForm:
     `shared`), so that one frame serves all connections that have it.
     """
 
-    __slots__ = ("content", "deflater", "min_deflated_bytes")
+    __slots__ = ("__weakref__", "content", "deflater", "min_deflated_bytes")
 
     def __init__(
         self, content: Callable[[Any], str | bytes] | None, deflater: Deflater | None, min_deflated_bytes: int
@@ -99,12 +102,19 @@ class FrameForm:
         return encode_frame(opcode, payload)
 
     @staticmethod
-    @cache
     def shared(
         content: Callable[[Any], str | bytes] | None, deflater: Deflater | None, min_deflated_bytes: int
     ) -> FrameForm:
-        """The one form with these arguments."""
-        return FrameForm(content, deflater, min_deflated_bytes)
+        """The one form with these arguments, as long as anybody has it."""
+        key = content, deflater, min_deflated_bytes
+        form = _shared_forms.get(key)
+        if form is None:
+            form = _shared_forms[key] = FrameForm(*key)
+        return form
+
+
+# By what they are made of. Weak: *content* may be a method of something that has its day.
+_shared_forms: WeakValueDictionary[object, FrameForm] = WeakValueDictionary()
 
 
 def _payload(message: object) -> tuple[int, bytes]:
@@ -117,11 +127,18 @@ def _payload(message: object) -> tuple[int, bytes]:
     raise TypeError(f"a message is a str or bytes, not {type(message).__name__}")
 
 
+def _write_nowhere(data: bytes) -> None:
+    """There is nobody any more."""
+
+
 class WebSocketConnection:
     """One connection from its opening handshake on.
 
     *write* takes what is to be sent, whole frames or the pieces of one, in order. *side* is who this is; a
     client masks what it sends. *max_message_bytes* and *max_frame_bytes* are as `WebSocketDecoder` has them.
+
+    What the peer ends it with, a close frame or a fault, is answered by `receive`. With *defers_ending* it is
+    only kept in `ending`, until `conclude` answers it: then what came before can be answered first.
 
     `state` is where it stands. `is_over` is True once there is nothing more to be said or heard: the server
     then drops the transport when everything is sent, and the client waits for that (section 7.1.1). `end` is
@@ -130,10 +147,13 @@ class WebSocketConnection:
 
     __slots__ = (
         "_decoder",
+        "_defers_ending",
         "_deflate",
         "_deflater",
+        "_inflater",
         "_write",
         "end",
+        "ending",
         "is_over",
         "max_frame_bytes",
         "max_message_bytes",
@@ -147,17 +167,22 @@ class WebSocketConnection:
         write: Callable[[bytes], None],
         max_message_bytes: int = 1_048_576,
         max_frame_bytes: int | None = None,
+        *,
+        defers_ending: bool = False,
     ) -> None:
         self.side = side
         self.max_message_bytes = max_message_bytes
         self.max_frame_bytes = max_frame_bytes
         self.state = State.HANDSHAKING
+        self.ending: End | None = None
         self.is_over = False
         self.end = End(CloseCode.ABNORMAL, "", False)
         self._write = write
+        self._defers_ending = defers_ending
         self._decoder: WebSocketDecoder | None = None
         self._deflate: Deflate | None = None
         self._deflater: Deflater | None = None
+        self._inflater: Inflater | None = None
 
     def _take(self, step: Step) -> None:
         state = TRANSITIONS.get((self.state, step))
@@ -171,48 +196,56 @@ class WebSocketConnection:
         """Both sides have agreed, on *deflate* too: messages may come and go."""
         self._take(Step.ACCEPTED)
         is_client = self.side is Side.CLIENT
-        inflater = None
         if deflate is not None:
-            inflater = deflate.inflater(is_client)
+            self._inflater = deflate.inflater(is_client)
             self._deflate = deflate
             self._deflater = deflate.deflater(is_client)
-        self._decoder = WebSocketDecoder(self.side, self.max_message_bytes, self.max_frame_bytes, inflater)
+        self._decoder = WebSocketDecoder(
+            self.side, self.max_message_bytes, self.max_frame_bytes, self._inflater
+        )
 
     def refused(self) -> None:
         """There will be no WebSocket."""
         self._take(Step.REFUSED)
+        self.end = _NEVER_OPEN
         self.is_over = True
 
     # --- what comes ---------------------------------------------------------------------------------------
 
+    @property
+    def inflated_bytes(self) -> int:
+        """How many bytes were made of compressed ones so far, also of those that nobody gets."""
+        return 0 if self._inflater is None else self._inflater.inflated_bytes
+
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take *data*, in any cut: the messages and pongs that it completes.
 
-        Pings and close frames are answered, a fault of the peer's fails the connection; `state`, `is_over`
-        and `end` tell. Messages that come after this side began to close are left out.
+        Pings are answered. A close frame is too, and a fault of the peer's fails the connection, but see
+        `ending`; `state`, `is_over` and `end` tell. Messages that come after this side began to close are
+        left out, and nothing is deferred from then on.
         """
         decoder = self._decoder
-        if decoder is None or self.is_over:
+        if decoder is None or self.is_over or self.ending is not None:
             return []
         events = decoder.receive(data)
-        if len(events) == 1 and events[0].opcode <= Opcode.BINARY and self.state is State.OPEN:
-            if decoder.fault is not None:
-                self.fail(decoder.fault.code, decoder.fault.reason)
-            return events
-        return self._sort(decoder, events)
+        if len(events) != 1 or events[0].opcode > Opcode.BINARY or self.state is not State.OPEN:
+            events = self._sort(events)
+        if decoder.fault is not None and self.ending is None:
+            self.ending = End(decoder.fault.code, decoder.fault.reason, False)
+        if self.ending is not None and not (self._defers_ending and self.state is State.OPEN):
+            self.conclude()
+        return events
 
-    def _sort(self, decoder: WebSocketDecoder, events: list[Event]) -> list[Event]:
-        """What the application gets of *events*; the others are answered here."""
+    def _sort(self, events: list[Event]) -> list[Event]:
+        """What the application gets of *events*; pings are answered here."""
         given = []
         pongs: list[bytes] = []
         is_open = self.state is State.OPEN
         for event in events:
             opcode = event.opcode
             if opcode is Opcode.CLOSE:
-                if pongs:
-                    self._write(b"".join(pongs))
-                    pongs.clear()
-                self._peer_closes(event)
+                assert isinstance(event.data, str)
+                self.ending = End(event.code, event.data, True)
             elif not is_open:
                 continue
             elif opcode is Opcode.PING:
@@ -222,18 +255,22 @@ class WebSocketConnection:
                 given.append(event)
         if pongs:  # one write for all of them, so that a flood of pings waits as few bytes
             self._write(b"".join(pongs))
-        if decoder.fault is not None:
-            self.fail(decoder.fault.code, decoder.fault.reason)
         return given
 
-    def _peer_closes(self, event: Event) -> None:
-        assert isinstance(event.data, str)
+    def conclude(self) -> None:
+        """Answer what the peer has ended the connection with; without effect where it has not."""
+        ending = self.ending
+        if ending is None or self.is_over:
+            return
+        if not ending.is_clean:
+            self.fail(ending.code, ending.reason)
+            return
         if self.state is State.OPEN:
             # The same code goes back (section 5.5.1); what it was good for, the peer knows.
-            code = None if event.code == CloseCode.NO_CODE else event.code
+            code = None if ending.code == CloseCode.NO_CODE else ending.code
             self._write(self._encoded(Opcode.CLOSE, encode_close(code)))
         self._take(Step.CLOSE_RECEIVED)
-        self.end = End(event.code, event.data, True)
+        self.end = ending
         self.is_over = True
 
     # --- what goes ----------------------------------------------------------------------------------------
@@ -271,7 +308,7 @@ class WebSocketConnection:
             return None
         if self._deflate is None:
             return FrameForm.shared(content, None, 0)
-        if not self._deflate.server_no_context_takeover:
+        if self._deflate.server_no_context_takeover is False:
             return None
         return FrameForm.shared(content, self._deflater, self._deflate.min_message_bytes)
 
@@ -287,9 +324,14 @@ class WebSocketConnection:
             raise RuntimeError("nothing can be sent before negotiationFinished: the handshake is not over")
 
     def close(self, code: int | None = CloseCode.NORMAL, reason: str = "") -> None:
-        """Begin to close; without effect if that has begun. Raises ValueError as `encode_close` does."""
+        """Begin to close; without effect if that has begun. Raises ValueError as `encode_close` does.
+
+        What the peer has ended it with goes before: that is then concluded.
+        """
         payload = encode_close(code, reason)
-        if self.state is State.OPEN:
+        if self.ending is not None:
+            self.conclude()
+        elif self.state is State.OPEN:
             self._take(Step.CLOSE_SENT)
             self._write(self._encoded(Opcode.CLOSE, payload))
 
@@ -306,11 +348,21 @@ class WebSocketConnection:
         self.end = End(code, reason, False)
         self.is_over = True
 
+    def output_lost(self) -> None:
+        """What is sent from here on goes nowhere, and costs nothing; what came before can still be taken."""
+        self._write = _write_nowhere
+        self._deflater = None
+
     def lost(self) -> None:
         """The transport is gone."""
+        if self.state is State.HANDSHAKING:
+            self.end = _NEVER_OPEN
         self._take(Step.LOST)
+        if self.ending is not None and not self.is_over:
+            self.end = self.ending
         self.is_over = True
-        self._decoder = self._deflater = None
+        self._decoder = self._deflater = self._inflater = None
+        self._write = _write_nowhere  # whose method that was has this connection, as a rule
 
     def _encoded(self, opcode: int, payload: bytes) -> bytes:
         """A control frame."""

@@ -41,6 +41,7 @@ __all__ = [
     "HandshakeFailed",
     "Request",
     "accept_key",
+    "check_origin",
     "check_request",
     "make_answer",
     "origin_allowed",
@@ -193,6 +194,14 @@ def origin_allowed(request: Request, allowed: Collection[str] = ()) -> bool:
     if scheme not in _DEFAULT_PORTS or (request.is_secure and scheme == "http"):
         return False
     return _comparable(origin) == _comparable(f"{scheme}://{request.host}")
+
+
+def check_origin(origin: str) -> None:
+    """Raise ValueError, with one sentence, for what is of no use in the *allowed* of `origin_allowed`."""
+    if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            f"{origin!r} is no origin: https://host or https://host:port, with nothing behind it"
+        )
 
 
 def _comparable(origin: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Many framed clients in one thread, none of which ever blocks another."""
+"""Many clients in one thread, none of which ever blocks another."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
+from forms import Form, Frames
 from live import PATIENCE_S
 
-from chatproto.wire.chat import FrameDecoder, encode_frame
-from chatproto.wire.messages import Message, Side
+from chatproto.wire.messages import Message
 
 M = TypeVar("M", bound=Message)
 
@@ -27,8 +28,9 @@ class Caller:
     `received` has all of them, in order, unless `keeps` is set to False; `came` is their number.
     """
 
-    def __init__(self, crowd: Crowd, connected: socket.socket) -> None:
+    def __init__(self, crowd: Crowd, connected: socket.socket, form: Form) -> None:
         self.crowd = crowd
+        self.form = form
         self.socket = connected
         self.received: list[Message] = []
         self.came = 0
@@ -37,13 +39,13 @@ class Caller:
         self.is_gone = False
         self.heard: Callable[[Caller, Message], None] | None = None
         self._unsent = b""
-        self._decoder = FrameDecoder(Side.CLIENT, 2**24 - 1)
         connected.setblocking(False)
         crowd.selector.register(connected, selectors.EVENT_READ, self)
+        self._write()
 
     def send(self, *messages: Message) -> None:
         """Send now what the socket takes, and the rest when it takes it."""
-        self._unsent += b"".join(map(encode_frame, messages))
+        self.form.say(*messages)
         self._write()
 
     def of(self, kind: type[M]) -> list[M]:
@@ -75,6 +77,7 @@ class Caller:
             self._read()
 
     def _write(self) -> None:
+        self._unsent += self.form.output()
         try:
             sent = self.socket.send(self._unsent) if self._unsent else 0
         except BlockingIOError:
@@ -91,11 +94,14 @@ class Caller:
             return
         except ConnectionResetError:
             data = b""
+        messages = self.form.receive(data)
         if not data:
             self.at_end = True
             self.crowd.selector.unregister(self.socket)
             return
-        for message in self._decoder.receive(data):
+        with suppress(ConnectionError):
+            self._write()  # what the form itself has to answer
+        for message in messages:
             self.came += 1
             if self.keeps:
                 self.received.append(message)
@@ -103,7 +109,6 @@ class Caller:
                 self.heard(self, message)
             if self.is_gone:
                 return
-        assert self._decoder.fault is None, self._decoder.fault
 
 
 class Crowd:
@@ -124,9 +129,10 @@ class Crowd:
             caller.close()
         self.selector.close()
 
-    def call(self) -> Caller:
-        """One more client, that has said nothing yet."""
-        caller = Caller(self, socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S))
+    def call(self, form: Form | None = None) -> Caller:
+        """One more client, that has said nothing yet; it speaks frames unless *form* is another."""
+        connected = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+        caller = Caller(self, connected, form or Frames())
         self.callers.append(caller)
         return caller
 

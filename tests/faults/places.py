@@ -12,12 +12,16 @@ from types import TracebackType
 from typing import Self
 
 from faults.watching import LISTEN, WatchedServer
+from forms import form_named
 from live import PATIENCE_S, Framed
 from net.certificate import write_certificate
 
 from chatproto.wire.messages import End, Join
 
 KINDS = ("tcp", "tls", "unix")
+
+WAYS = (*KINDS, "tcp/bin", "tls/json", "unix/json")
+"""Ways to take part: in frames over each kind of socket, or over WebSocket."""
 
 
 class Place:
@@ -69,8 +73,12 @@ class Place:
         return plain
 
     def call(self, kind: str = "tcp") -> Framed:
-        """A client that has said nothing yet."""
-        return Framed(self.connect(kind))
+        """A client that has said nothing yet; *kind* is one of the `WAYS`."""
+        return self._framed(kind)
+
+    def _framed(self, way: str, receive_buffer_bytes: int = 0) -> Framed:
+        kind, _, form = way.partition("/")
+        return Framed(self.connect(kind, receive_buffer_bytes), form_named(form or "frames"))
 
     def join(
         self,
@@ -80,8 +88,8 @@ class Place:
         kind: str = "tcp",
         receive_buffer_bytes: int = 0,
     ) -> Framed:
-        """A client that is in these rooms."""
-        client = Framed(self.connect(kind, receive_buffer_bytes))
+        """A client that is in these rooms; *kind* is one of the `WAYS`."""
+        client = self._framed(kind, receive_buffer_bytes)
         for room in rooms:
             client.send(Join(nick, room))
             client.until(End)

@@ -1,4 +1,4 @@
-"""Two hundred people in one room, of whom some vanish while twenty talk."""
+"""Many people in one room, of whom some vanish while twenty talk: all in frames, and each in another form."""
 
 from __future__ import annotations
 
@@ -11,17 +11,34 @@ from typing import Any
 import pytest
 from faults.crowd import Caller, Crowd
 from faults.watching import WatchedServer, assert_log_is_clean
+from forms import WebSocket, form_named
 from live import PATIENCE_S, eventually
 
 from chatproto.wire.messages import Ack, Chat, End, Error, Join, Leave, Left, Message, Say
 
-PEOPLE = 200
 TALKERS = 20
 SAYS = 50
 WINDOW = 4
 DROPPED = 20
 DROPPED_TALKERS = 6
-WAYS = (Caller.close, Caller.reset, Caller.half_close)
+
+
+def close_as_a_browser_does(caller: Caller) -> None:
+    """With a close frame, where there is such a thing."""
+    if isinstance(caller.form, WebSocket):
+        caller.form.close(1001)
+        caller.send()
+    else:
+        caller.close()
+
+
+WAYS = (Caller.close, Caller.reset, Caller.half_close, close_as_a_browser_does)
+
+CROWDS = {
+    "frames": ("frames",) * 200,
+    "all forms": ("frames", "bin", "json", "plain", "bin-deflate", "json-deflate") * 20,
+}
+"""What each of the people speaks."""
 
 
 class Person:
@@ -75,6 +92,7 @@ class Person:
 class Outcome:
     """What the crowd saw, and what was in the server before and after."""
 
+    forms: tuple[str, ...] = ()
     people: list[Person] = field(default_factory=list)
     state_before: dict[str, Any] = field(default_factory=dict)
     state_in_the_room: dict[str, Any] = field(default_factory=dict)
@@ -92,14 +110,14 @@ class Outcome:
         return [person for person in self.people if not person.will_stay]
 
 
-@pytest.fixture(scope="module")
-def outcome() -> Outcome:
-    """One evening of the crowd; every test looks at it from another side."""
+@pytest.fixture(scope="module", params=list(CROWDS))
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """One evening of a crowd; every test looks at it from another side."""
     seed = int(os.environ.get("CHATPROTO_SEED", time.time_ns() % 2**32))
     print(f"CHATPROTO_SEED={seed}")
-    found = Outcome()
-    with WatchedServer() as server:
-        _warm_up(server)
+    found = Outcome(CROWDS[request.param])
+    with WatchedServer("--deflate") as server:
+        _warm_up(server, sorted(set(found.forms)))
         found.state_before, found.descriptors_before = server.state(), server.descriptors()
         with Crowd(server.port) as crowd:
             _enter(crowd, found)
@@ -114,19 +132,23 @@ def outcome() -> Outcome:
     return found
 
 
-def _warm_up(server: WatchedServer) -> None:
+def _warm_up(server: WatchedServer, forms: list[str]) -> None:
     """What is made once and for all is made now: modules that are imported late, the reactor's own."""
     with Crowd(server.port) as crowd:
-        caller = crowd.call()
-        caller.send(Join("early"), Say(1, "", "hi"))
-        crowd.run_until(lambda: bool(caller.of(Ack)), "the ack")
+        callers = [crowd.call(form_named(form)) for form in forms]
+        for number, caller in enumerate(callers):
+            caller.send(Join(f"early{number}"))
+        crowd.run_until(lambda: all(caller.of(End) for caller in callers), "everybody in the room")
+        callers[0].send(Say(1, "", "hi" * 200))
+        crowd.run_until(lambda: bool(callers[0].of(Ack)), "the ack")
+        crowd.run_until(lambda: all(caller.of(Chat) for caller in callers[1:]), "what is said")
     eventually(lambda: server.state()["fronts"] == 0)
 
 
 def _enter(crowd: Crowd, found: Outcome) -> None:
-    for number in range(PEOPLE):
+    for number, form in enumerate(found.forms):
         nick = f"n{number:03}"
-        person = Person(crowd.call(), nick)
+        person = Person(crowd.call(form_named(form)), nick)
         person.caller.send(Join(nick))
         found.people.append(person)
     crowd.run_until(lambda: all(person.caller.of(End) for person in found.people), "everybody in the room")
@@ -210,9 +232,12 @@ def test_nobody_gets_an_error(outcome: Outcome) -> None:
 def test_nothing_is_left_over_in_the_server(outcome: Outcome) -> None:
     in_the_room = outcome.state_in_the_room
     # If these did not show up while they were there, it would say nothing that they are gone.
-    assert in_the_room["sessions"] == in_the_room["nicks"] == in_the_room["connections"] == PEOPLE
-    assert in_the_room["alive"]["SendQueue"] == in_the_room["alive"]["Session"] == PEOPLE
-    assert outcome.descriptors_in_the_room == outcome.descriptors_before + PEOPLE
+    alive, people = in_the_room["alive"], len(outcome.forms)
+    assert in_the_room["sessions"] == in_the_room["nicks"] == in_the_room["connections"] == people
+    assert alive["SendQueue"] == alive["Session"] == people
+    assert alive["FrameProtocol"] == outcome.forms.count("frames")
+    assert alive["WebSocketTransport"] == people - outcome.forms.count("frames")
+    assert outcome.descriptors_in_the_room == outcome.descriptors_before + people
     assert outcome.state_after == outcome.state_before
     assert outcome.state_after["sessions"] == 0
     assert outcome.state_after["timers"] == []

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from faults.crowd import Crowd, fresh_ids
-from faults.places import KINDS, Place
+from faults.places import WAYS, Place
 from faults.talk import Talk, assert_whole
 from faults.watching import WatchedServer, assert_log_is_clean, assert_well, quiet_descriptors
 from live import Framed, eventually
@@ -91,7 +91,7 @@ def assert_catches_up(place: Place, slow: Framed, talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("goes_by_mb", [10, pytest.param(100, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "unix", "unix/json"])
 def test_memory_grows_by_no_more_than_one_queue_while_someone_never_reads(kind: str, goes_by_mb: int) -> None:
     with Place(*FEW_RECEIPTS) as place, Crowd(place.server.port) as crowd:
         talk = Talk(crowd)
@@ -105,7 +105,7 @@ def test_memory_grows_by_no_more_than_one_queue_while_someone_never_reads(kind: 
         print(f"{goes_by_mb} MB went by: the server's memory grew by {grown / MB:.2f} MB")
         assert place.server.state()["blocked"] == 1
         assert grown <= Limits().max_queued_bytes + SLACK_BYTES
-        if kind == "unix":
+        if kind.startswith("unix"):
             # The kernel's buffers are fixed, so that nothing got through meanwhile.
             assert_catches_up(place, slow, talk)
             (lag,) = slow.of(Lagged)
@@ -116,7 +116,7 @@ def test_memory_grows_by_no_more_than_one_queue_while_someone_never_reads(kind: 
         assert_log_is_clean(place.server)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WAYS)
 def test_who_reads_again_is_told_what_they_missed_and_gets_it(place: Place, kind: str) -> None:
     with Crowd(place.server.port) as crowd:
         talk = Talk(crowd)
@@ -128,16 +128,17 @@ def test_who_reads_again_is_told_what_they_missed_and_gets_it(place: Place, kind
         assert_catches_up(place, slow, talk)
 
 
-def test_who_lags_in_several_rooms_is_told_so_once_in_each(place: Place) -> None:
+@pytest.mark.parametrize("kind", ["unix", "unix/bin"])
+def test_who_lags_in_several_rooms_is_told_so_once_in_each(place: Place, kind: str) -> None:
     with Crowd(place.server.port) as crowd:
         talk = Talk(crowd, ("one", "two", "three"))
-        slow = place.join("slow", talk.rooms, kind="unix")
+        slow = place.join("slow", talk.rooms, kind=kind)
         talk.go_by(FILL_BYTES)
         assert_catches_up(place, slow, talk)
         assert sorted(lag.room for lag in slow.of(Lagged)) == sorted(talk.rooms)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WAYS)
 def test_who_talks_without_reading_never_gets_their_own_words_back(place: Place, kind: str) -> None:
     says = 40
     with Crowd(place.server.port) as crowd:
@@ -213,12 +214,12 @@ def test_who_reads_slowly_but_steadily_misses_nothing_unannounced() -> None:
         talk = Talk(crowd)
         readers = {
             kind: SteadyReader(
-                place.join(kind, kind=kind, receive_buffer_bytes=16_384),
+                place.join(kind.replace("/", "-"), kind=kind, receive_buffer_bytes=16_384),
                 n_bytes=10_000,
                 every_s=0.01,
                 talks=True,
             )
-            for kind in KINDS
+            for kind in WAYS
         }
         for _ in range(50):
             talk.go_by(MB // 10)
@@ -238,7 +239,7 @@ def test_who_reads_slowly_but_steadily_misses_nothing_unannounced() -> None:
             own = [ack.seq for ack in reader.client.of(Ack)]
             lags = assert_whole(reader.client.received, "lobby", own)
             print(f"{kind}: lagged {len(lags)} times, and said {len(own)} things meanwhile")
-            if kind == "unix":  # whose kernel buffers are smaller than what goes by
+            if kind.startswith("unix"):  # whose kernel buffers are smaller than what goes by
                 assert lags
             # Nothing fell out of the log, so that nothing at all is missing, nor doubled.
             seqs = [chat.seq for chat in reader.client.of(Chat)]
@@ -254,15 +255,17 @@ def test_who_makes_any_progress_is_not_closed() -> None:
         talk = Talk(crowd)
         readers = [
             SteadyReader(
-                place.join(kind, kind=kind, receive_buffer_bytes=65_536), n_bytes=3_000, every_s=0.01
+                place.join(kind.replace("/", "-"), kind=kind, receive_buffer_bytes=65_536),
+                n_bytes=3_000,
+                every_s=0.01,
             )
-            for kind in KINDS
+            for kind in WAYS
         ]
         talk.go_by(FILL_BYTES)
         blocked = place.server.state()["blocked"]
-        assert blocked == len(KINDS)
+        assert blocked == len(WAYS)
         crowd.run_for(6)
-        for kind, reader in zip(KINDS, readers, strict=True):
+        for kind, reader in zip(WAYS, readers, strict=True):
             assert not reader.client.at_end, f"{kind} was closed"
             reader.stop_at = 1
         assert not any(talk.lefts.values())
@@ -271,10 +274,10 @@ def test_who_makes_any_progress_is_not_closed() -> None:
 def test_who_takes_nothing_for_too_long_is_closed_and_the_others_are_told_once() -> None:
     with Place("--lag-timeout-s", "1", *FEW_RECEIPTS) as place, Crowd(place.server.port) as crowd:
         talk = Talk(crowd)
-        slow_ones = {kind: place.join(kind, kind=kind) for kind in KINDS}
+        slow_ones = {kind: place.join(kind.replace("/", "-"), kind=kind) for kind in WAYS}
         talk.go_by(FILL_BYTES)
         crowd.run_until(
-            lambda: all(len(lefts) == len(KINDS) for lefts in talk.lefts.values()), "the others are told"
+            lambda: all(len(lefts) == len(WAYS) for lefts in talk.lefts.values()), "the others are told"
         )
         # The others are told first; the last words wait for the slow one a little longer.
         for slow in slow_ones.values():
@@ -285,7 +288,7 @@ def test_who_takes_nothing_for_too_long_is_closed_and_the_others_are_told_once()
         crowd.run_for(0.5)
         for lefts in talk.lefts.values():
             assert sorted((left.nick, left.reason) for left in lefts) == [
-                (kind, "too slow") for kind in KINDS
+                (kind.replace("/", "-"), "too slow") for kind in sorted(WAYS)
             ]
         eventually(lambda: place.server.state()["connections"] == 5, "the connections are gone")
         assert_well(place.server)
@@ -295,8 +298,8 @@ def test_who_does_not_take_part_in_closing_is_let_go_all_the_same() -> None:
     """In TLS both sides say that they close; one that never does must not keep the connection."""
     with Place("--close-timeout-s", "0.5") as place:
         before = quiet_descriptors(place.server)
-        clients = [place.join(kind, kind=kind) for kind in KINDS]
-        assert place.server.descriptors() == before + len(KINDS)
+        clients = [place.join(kind.replace("/", "-"), kind=kind) for kind in WAYS]
+        assert place.server.descriptors() == before + len(WAYS)
         for client in clients:
             client.send(Leave(""))
             client.until_closed()

@@ -20,6 +20,7 @@ from twisted.internet import reactor, tcp
 from twisted.scripts import twistd
 
 from chatproto.net.factory import ChatFactory
+from chatproto.net.sendqueue import Turn
 from chatproto.rooms.hub import Hub
 from chatproto.server import service
 
@@ -34,6 +35,10 @@ ALIVE = (
     "SendQueue",
     "FrameProtocol",
     "LineProtocol",
+    "BinFace",
+    "JsonFace",
+    "WebSocketTransport",
+    "SiteChannel",
     "Front",
     "Server",
 )
@@ -81,7 +86,7 @@ def state() -> dict[str, Any]:
         "nicks": len(hub.nicks),
         "connections": len(factory.connections),
         "fronts": len(factory.fronts),
-        "blocked": len(factory.turn.blocked),
+        "blocked": sum(len(thing.blocked) for thing in alive if isinstance(thing, Turn)),
         "timers": sorted(map(str, real_reactor.getDelayedCalls())),
         "readers_and_writers": len(real_reactor.getReaders()) + len(real_reactor.getWriters()),
         "alive": {name: kinds[name] for name in ALIVE},

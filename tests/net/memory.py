@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -12,11 +13,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatproto.limits import Limits
-from chatproto.net.chat import ChatProtocol
+from chatproto.net.face import Face
 from chatproto.net.factory import ChatFactory
 from chatproto.net.sendqueue import SendQueue
 from chatproto.rooms.hub import Hub
 from chatproto.wire.chat import FrameDecoder, encode_frame
+from chatproto.wire.deflate import Deflate
 from chatproto.wire.messages import Message, Side
 
 
@@ -114,6 +116,9 @@ class Line(StringTransport):
             if self.closes_too:
                 self.end_input()
 
+    def unregisterProducer(self) -> None:
+        self.producer = None  # as a real one, which does not ask whether there was one
+
     def write(self, data: bytes) -> None:
         if self.connected and not self.disconnecting and not self.output_is_over:
             super().write(data)
@@ -158,10 +163,17 @@ class Line(StringTransport):
 class Chat:
     """A server: one factory, on a clock whose seconds are also its wall clock's."""
 
-    def __init__(self, limits: Limits | None = None, **hub: Any) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        origins: Collection[str] = (),
+        deflate: Deflate | None = None,
+        **hub: Any,
+    ) -> None:
         self.clock = Clock()
         self.hub = Hub(self.clock, None, limits, wall_clock=self.clock.seconds, **hub)
-        self.factory = ChatFactory(self.hub)
+        self.factory = ChatFactory(self.hub, origins=origins, deflate=deflate)
 
     def connect(self) -> Line:
         """A connection on which nothing was said yet."""
@@ -177,7 +189,7 @@ class Chat:
         line.received()
         return line
 
-    def faces(self) -> list[type[ChatProtocol]]:
+    def faces(self) -> list[type[Face]]:
         """What the connections have turned out to speak, those in the chat."""
         return [type(connection) for connection in self.factory.connections]
 

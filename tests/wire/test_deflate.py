@@ -50,7 +50,7 @@ def accepted(answer: str, want: Deflate = PLAIN) -> Deflate:
     return check_answer(extension, want)
 
 
-def agreed(deflate: Deflate) -> tuple[bool, bool, int, int]:
+def agreed(deflate: Deflate) -> tuple[bool | None, bool, int, int]:
     """The four parameters."""
     return (
         deflate.server_no_context_takeover,

@@ -21,6 +21,8 @@ __all__ = ["Acceptor", "Agreement"]
 
 _log = Logger(namespace="chatproto.net.websocket")
 
+_NO_ROOM = Refusal(503, "There are too many connections. Try again later.\n")
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -31,10 +33,18 @@ class Agreement:
     answer: Answer
     data: bytes
 
-    def open(self, transport: WebSocketTransport, rest: bytes) -> None:
-        """Let the WebSocket begin on *transport*; *rest* came behind the request."""
+    def open(self, transport: WebSocketTransport, rest: bytes, is_first: bool = True) -> None:
+        """Let the WebSocket begin on *transport*; *rest* came behind the request.
+
+        Unless the answer *is_first* on the connection, something may still be on its way out before it.
+        """
         transport.queue.write(self.data)
-        transport.open(self.answer.subprotocol, self.answer.deflate, self.accepted.content, rest)
+        if not is_first:
+            transport.queue.follow()
+        accepted = self.accepted
+        transport.open(
+            self.answer.subprotocol, self.answer.deflate, accepted.content, rest, accepted.max_message_bytes
+        )
 
 
 class Acceptor:
@@ -58,31 +68,39 @@ class Acceptor:
         self._origins = tuple(origins)
         self._deflate = deflate
 
-    def check(self, head: Head, peer: object, is_secure: bool, more: int) -> Request | Refusal:
-        """The request that *head* is, or why it is refused whatever the application thinks.
-
-        *more* is how many connections there will be that are not counted yet.
-        """
+    def check(self, head: Head, peer: object, is_secure: bool) -> Request | Refusal:
+        """The request that *head* is, to be decided on, or why it is refused whoever decides."""
         request = check_request(head, peer, is_secure)
         if isinstance(request, Refusal):
             return request
         if not origin_allowed(request, self._origins):
             return Refusal(403, "Pages from there may not open a WebSocket here.\n")
-        if not self.connections.has_room(more):
-            return Refusal(503, "There are too many connections. Try again later.\n")
+        if not self.connections.take_place(request):
+            return _NO_ROOM
         return request
 
     def decide(self, request: Request) -> Deferred[Agreement | Refusal]:
-        """What the application says to *request*. Never fails, but when it is cancelled."""
+        """What the application says to *request*. Never fails; when it is cancelled, it is a refusal."""
         deciding: Deferred[Any] = maybeDeferred(self._factory.buildProtocol, request)
         deciding.addCallback(self._agree, request)
         deciding.addErrback(self._refuse)
+        deciding.addCallback(self._settle, request)
         return deciding
+
+    def abandon(self, deciding: Deferred[Agreement | Refusal], request: Request) -> None:
+        """The client is gone: nobody needs the decision."""
+        try:
+            deciding.cancel()
+        except Exception:
+            _log.failure("the application could not cancel its decision on a WebSocket")
+        self.connections.give_place(request)
 
     def _agree(self, given: Any, request: Request) -> Agreement:
         if given is None:
             raise Refused(403)
         accepted = given if isinstance(given, Accepted) else Accepted(given)
+        if not hasattr(accepted.protocol, "negotiationStarted"):
+            raise TypeError(f"buildProtocol returns an application, not {type(accepted.protocol).__name__}")
         answer, data = make_answer(request, accepted.subprotocol, self._deflate, accepted.headers)
         return Agreement(request, accepted, answer, data)
 
@@ -93,3 +111,10 @@ class Acceptor:
         if not failure.check(CancelledError):
             _log.failure("the application could not decide on a WebSocket", failure)
         return Refusal(500)
+
+    def _settle(self, outcome: Agreement | Refusal, request: Request) -> Agreement | Refusal:
+        if self.connections.is_shut:  # since it was asked
+            outcome = _NO_ROOM
+        if isinstance(outcome, Refusal):
+            self.connections.give_place(request)
+        return outcome

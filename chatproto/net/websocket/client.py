@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from http.client import HTTPException, HTTPResponse
 from typing import Any, TypeVar
 
-from hyperlink import URL
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
@@ -17,9 +14,11 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IPolicyForHTTPS
 
 from chatproto.limits import WebSocketLimits
+from chatproto.net.websocket.address import parse_url
 from chatproto.net.websocket.connections import Connections
 from chatproto.net.websocket.interfaces import Application, ClientFactory
 from chatproto.net.websocket.transport import WebSocketTransport
+from chatproto.wire.body import BodyReader
 from chatproto.wire.closing import CloseCode
 from chatproto.wire.deflate import Deflate
 from chatproto.wire.handshake import ClientHandshake, HandshakeFailed
@@ -30,7 +29,6 @@ __all__ = ["WebSocketClientEndpoint"]
 MAX_BODY_BYTES = 65_536
 """So much of a refusal's body is read."""
 
-_PORTS = {"ws": 80, "wss": 443}
 
 A = TypeVar("A", bound=Application)
 
@@ -61,7 +59,7 @@ class WebSocketClientEndpoint:
         self.limits = limits or WebSocketLimits()
         self.connections = Connections(clock, self.limits)
         self._endpoint = endpoint
-        self._host, self._target = _host_and_target(_parsed(url))
+        self._address = parse_url(url)
         self._subprotocols = tuple(subprotocols)
         self._deflate = deflate
         self._headers = tuple(headers)
@@ -86,12 +84,12 @@ class WebSocketClientEndpoint:
         The certificate is checked as *tlsPolicy* has it, by default against those that the system trusts.
         *connectTimeout* is in seconds (None: 30), *bindAddress* is an address of this side.
         """
-        parsed = _parsed(url)
-        host, port = parsed.host, parsed.port or _PORTS[parsed.scheme]
+        address = parse_url(url)
+        host, port = address.host, address.port
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
             reactor, host, port, 30.0 if connectTimeout is None else connectTimeout, bindAddress
         )
-        if parsed.scheme == "wss":
+        if address.is_secure:
             policy = tlsPolicy or BrowserLikePolicyForHTTPS()
             endpoint = wrapClientTLS(policy.creatorForNetloc(host.encode(), port), endpoint)
         return cls(
@@ -108,7 +106,8 @@ class WebSocketClientEndpoint:
         """Open a WebSocket: the protocol that *factory* made, once `negotiationFinished` was called.
 
         Raises HandshakeFailed where the server refuses or answers nonsense, TimeoutError where it is silent
-        for `handshake_timeout_s`, and what the endpoint raises where there is no connection.
+        for `handshake_timeout_s`, what the endpoint raises where there is no connection, and what the
+        protocol's `negotiationStarted` does.
         """
         application = factory.buildProtocol(self.url)
         opened: Deferred[Application] = Deferred(lambda _: transport.abortConnection())
@@ -125,38 +124,14 @@ class WebSocketClientEndpoint:
 
     def _handshake(self) -> ClientHandshake:
         return ClientHandshake(
-            self._host,
-            self._target,
+            self._address.authority,
+            self._address.target,
             subprotocols=self._subprotocols,
             deflate=self._deflate,
             headers=self._headers,
             max_bytes=self.limits.max_handshake_bytes,
             max_headers=self.limits.max_headers,
         )
-
-
-def _parsed(url: str) -> URL:
-    """*url* in ASCII."""
-    try:
-        parsed = URL.from_text(url).to_uri()
-    except ValueError as error:
-        raise ValueError(f"{url!r} is no URL: {error}") from None
-    if parsed.scheme not in _PORTS or not parsed.host:
-        raise ValueError(f"{url!r} is no URL of a WebSocket: it begins with ws:// or wss:// and a host")
-    if parsed.fragment:
-        raise ValueError(f"{url!r}: the URL of a WebSocket has no fragment (#)")  # RFC 6455, section 3
-    if parsed.userinfo:
-        raise ValueError("the URL of a WebSocket has no user in it; give headers an Authorization instead")
-    return parsed
-
-
-def _host_and_target(url: URL) -> tuple[str, str]:
-    """What stands in `Host`, and in the request line (RFC 6455, section 4.1)."""
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    if url.port is not None and url.port != _PORTS[url.scheme]:
-        host += f":{url.port}"
-    target = url.replace(scheme="", host="", port=None).to_text() or "/"
-    return host, target if target.startswith("/") else f"/{target}"
 
 
 class _Once(Factory):
@@ -188,48 +163,50 @@ class _ClientOpening:
         self._application = application
         self._opened = opened
         self._refused: HandshakeFailed | None = None
+        self._body: BodyReader | None = None  # of the refusal
 
     def begin(self) -> None:
         """There is a connection: the server has so much time."""
         transport, connections = self._transport, self._connections
         connections.deadlines.set(transport, connections.limits.handshake_timeout_s)
-        if transport.start(self._application):
+        try:
+            is_wanted = transport.start(self._application)
+        except Exception:
+            self._give_up(Failure())
+            return
+        if is_wanted:
             transport.queue.write(self._handshake.request)
 
     def receive(self, data: bytes) -> None:
         """A part of the answer."""
-        if self._refused is not None:
-            self._refused.body += data
-            self._look_at_body()
+        if self._body is not None:
+            self._read_body(self._body, data)
             return
         transport = self._transport
         try:
             answer = self._handshake.receive(data)
         except HandshakeFailed as refused:
             self._refused = refused
-            self._look_at_body()
+            self._body = BodyReader(refused.status, refused.headers, MAX_BODY_BYTES)
+            self._read_body(self._body, refused.body)
             return
-        if answer is not None:
+        if answer is not None and transport.is_handshaking:
             transport.open(answer.subprotocol, answer.deflate, None, self._handshake.rest)
-            self._opened.callback(self._application)
+            if not self._opened.called:  # cancelled in the middle of it
+                self._opened.callback(self._application)
 
-    def _look_at_body(self) -> None:
+    def _read_body(self, reader: BodyReader, data: bytes) -> None:
         """Fail as soon as the refusal is complete."""
-        refused = self._refused
-        assert refused is not None
-        headers, body = refused.headers, refused.body
-        length = headers.get("content-length", "")
-        is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        is_whole = (
-            body.endswith(b"0\r\n\r\n") if is_chunked else length.isdigit() and len(body) >= int(length[:9])
-        )
-        if refused.status in (0, 101) or is_whole or len(body) >= MAX_BODY_BYTES:
+        reader.receive(data)
+        if reader.is_over:
             self._fail()
 
     def _fail(self) -> None:
-        refused = self._refused
+        """The server has refused, and nothing more of its answer is waited for."""
+        refused, reader = self._refused, self._body
         assert refused is not None
-        refused.body = _body(refused)
+        assert reader is not None
+        refused.body = reader.body
         self._transport.abortConnection()
         self._give_up(refused)
 
@@ -252,25 +229,3 @@ class _ClientOpening:
             self._fail()
         else:
             self._give_up(reason)
-
-
-class _Received:
-    """What `HTTPResponse` takes for a socket."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self._data)
-
-
-def _body(refused: HandshakeFailed) -> bytes:
-    """The body as it was meant, as far as it came."""
-    if refused.headers.get("transfer-encoding", "").lower() != "chunked":
-        return refused.body[:MAX_BODY_BYTES]
-    answer = HTTPResponse(_Received(b"HTTP/1.1 403\r\nTransfer-Encoding: chunked\r\n\r\n" + refused.body))  # type: ignore[arg-type]
-    try:
-        answer.begin()
-        return answer.read()
-    except HTTPException as error:
-        return getattr(error, "partial", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from chatproto.limits import WebSocketLimits
 from chatproto.net.sendqueue import Turn
 from chatproto.net.websocket.deadlines import Deadlines
 from chatproto.wire.closing import CloseCode
+from chatproto.wire.encoding import encode_close
+from chatproto.wire.handshake import Request
 
 if TYPE_CHECKING:
     from chatproto.net.websocket.transport import WebSocketTransport
@@ -27,17 +30,33 @@ class Connections:
         self.limits = limits
         self.turn = Turn(clock, limits.stall_timeout_s)
         self.deadlines = Deadlines(clock)
+        self.ping_mark = os.urandom(8)
+        """What pings of the layer's own begin with, so that no pong to one is taken for the application's."""
         self._open: set[WebSocketTransport] = set()
+        self._places: set[Request] = set()  # those that are open or being decided on, if they are counted
         self._waiting_for_empty: list[Deferred[None]] = []
         self._is_shut = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def has_room(self, more: int) -> bool:
-        """Whether there may be *more* of them than there are."""
+    @property
+    def is_shut(self) -> bool:
+        """Whether there are to be no new ones."""
+        return self._is_shut
+
+    def take_place(self, request: Request) -> bool:
+        """Whether there may be one more; *request* then has its place until that is given back."""
         most = self.limits.max_connections
-        return not self._is_shut and (not most or len(self._open) + more <= most)
+        if self._is_shut or (most and len(self._places) >= most):
+            return False
+        if most:
+            self._places.add(request)
+        return True
+
+    def give_place(self, request: Request) -> None:
+        """Nothing comes of *request*, or it is over."""
+        self._places.discard(request)
 
     def add(self, transport: WebSocketTransport) -> None:
         """A connection more."""
@@ -47,6 +66,8 @@ class Connections:
         """A connection less; those who wait for the last are told."""
         self.deadlines.clear(transport)
         self._open.discard(transport)
+        if transport.request is not None:
+            self.give_place(transport.request)
         self._tell_if_empty()
 
     def heartbeat(self, transport: WebSocketTransport) -> None:
@@ -57,14 +78,16 @@ class Connections:
             self.deadlines.clear(transport)
 
     def ping_payload(self) -> bytes:
-        """Something that a pong can be known by, and that the peer cannot tell beforehand."""
-        return random.getrandbits(64).to_bytes(8, "big")
+        """Something that the pong can be known by, and that the peer cannot tell beforehand."""
+        return self.ping_mark + random.getrandbits(64).to_bytes(8, "big")
 
     def shut_down(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> Deferred[None]:
         """Close all connections with *code* and *reason*, and refuse new ones with 503.
 
-        Fires when the last one is gone: each has `close_timeout_s` for that.
+        Fires when the last one is gone: each has `close_timeout_s` for that. Raises ValueError as
+        `WebSocketTransport.loseConnection` does.
         """
+        encode_close(code, reason)  # what is wrong is said before anything is done
         self._is_shut = True
         for transport in list(self._open):
             transport.loseConnection(code, reason)

@@ -38,12 +38,14 @@ class Deadlines:
         self._ticks: list[int] = []  # a heap of the keys of `_waiting`
         self._call: IDelayedCall | None = None
         self._call_tick = 0
+        self._passing_tick = 0
         self._count = 0
 
     def set(self, waiting: Waiting, in_s: float) -> None:
         """Call `waiting.deadlinePassed()` in *in_s* seconds, instead of whenever it was to be before."""
         self.clear(waiting)
-        tick = ceil((self._clock.seconds() + in_s) / TICK_S) or 1
+        # Never the tick that is being served: who sets a deadline each time would be served without end.
+        tick = max(ceil((self._clock.seconds() + in_s) / TICK_S), self._passing_tick + 1)
         waiting.deadline_tick = tick
         self._count += 1
         those = self._waiting.get(tick)
@@ -63,12 +65,13 @@ class Deadlines:
         those = self._waiting.get(tick)
         if those is not None:  # else it is being served
             those.discard(waiting)
-        if not self._count:  # no timer may be left over
-            self._waiting.clear()
-            self._ticks.clear()
+        if not self._count:
             self._call_at_the_first()
 
     def _call_at_the_first(self) -> None:
+        if not self._count:  # what is left are ticks that nobody waits for; no timer may be left for them
+            self._waiting.clear()
+            self._ticks.clear()
         first = self._ticks[0] if self._ticks else 0
         if self._call is not None:
             if first == self._call_tick:
@@ -84,7 +87,7 @@ class Deadlines:
         self._call = None
         now_s = self._clock.seconds()
         while self._ticks and self._ticks[0] * TICK_S <= now_s:
-            tick = heapq.heappop(self._ticks)
+            self._passing_tick = tick = heapq.heappop(self._ticks)
             for waiting in self._waiting.pop(tick):
                 if waiting.deadline_tick != tick:
                     continue  # cleared by one that was served before it
@@ -94,4 +97,5 @@ class Deadlines:
                     waiting.deadlinePassed()
                 except Exception:
                     _log.failure("a connection's deadline could not be kept")
+        self._passing_tick = 0
         self._call_at_the_first()

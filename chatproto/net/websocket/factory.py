@@ -83,7 +83,7 @@ class _ServerOpening:
         if reader is None:
             self._rest += data
             if len(self._rest) > self._acceptor.connections.limits.max_handshake_bytes:
-                self._transport.pauseProducing()
+                self._transport.hold()
             return
         head = reader.receive(data)
         if reader.fault is not None:
@@ -98,7 +98,7 @@ class _ServerOpening:
         request = (
             parsed
             if isinstance(parsed, Refusal)
-            else self._acceptor.check(parsed, transport.getPeer(), transport.is_secure, 0)
+            else self._acceptor.check(parsed, transport.getPeer(), transport.is_secure)
         )
         if isinstance(request, Refusal):
             transport.refuse(request.encode())
@@ -118,7 +118,6 @@ class _ServerOpening:
             transport.refuse(outcome.encode())
         elif transport.start(outcome.accepted.protocol):
             outcome.open(transport, self._rest)
-            transport.resumeProducing()
 
     def timed_out(self) -> None:
         """The client took too long."""
@@ -126,5 +125,5 @@ class _ServerOpening:
 
     def lost(self, reason: Failure) -> None:
         """The client is gone; nobody needs the decision."""
-        if self._deciding is not None:
-            self._deciding.cancel()
+        if self._deciding is not None and self._transport.request is not None:
+            self._acceptor.abandon(self._deciding, self._transport.request)

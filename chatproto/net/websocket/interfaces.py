@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from chatproto.wire.connection import End
 from chatproto.wire.handshake import Request
 from chatproto.wire.http import Refusal
 
@@ -88,6 +89,15 @@ class WebSocketProtocol:
         """The peer has taken nothing for `stall_timeout_s`. The connection is broken, unless overridden."""
         self.transport.breakConnection("the peer takes nothing any more")
 
+    def inputEnded(self, end: End) -> None:
+        """Nothing more comes, and last words may be said. Closes the connection, as `loseConnection` does.
+
+        `end.code` and `end.reason` are those of the peer's close frame where `end.is_clean`, and else what
+        the connection is going to be failed with: 1002, 1007 or 1009 for a fault of the peer's, 1011 where no
+        pong came. Override it to close later; the code that goes out stays the one that this calls for.
+        """
+        self.transport.loseConnection()
+
     def connectionLost(self, reason: Failure) -> None:
         """It is over; `reason.value` is a `ConnectionClosed` or a `ConnectionBroken`. Called once."""
 
@@ -134,13 +144,15 @@ class Accepted:
     """Returned by a server's `buildProtocol` where there is more to say than which *protocol* it is.
 
     *subprotocol* is one of `request.subprotocols`, *headers* go with the answer. *content* makes a str or
-    bytes of what a `PreparedMessage` holds, where that is something else.
+    bytes of what a `PreparedMessage` holds, where that is something else. *max_message_bytes* is this
+    connection's own bound, where it is not the one of the limits.
     """
 
     protocol: Application
     subprotocol: str | None = None
     headers: Sequence[tuple[str, str]] = ()
     content: Callable[[Any], str | bytes] | None = None
+    max_message_bytes: int | None = None
 
 
 Acceptable = Application | Accepted | None
@@ -150,7 +162,7 @@ Acceptable = Application | Accepted | None
 class ServerFactory(Protocol):
     """What a server asks for each request."""
 
-    def buildProtocol(self, request: Request) -> Acceptable | Deferred[Any] | Awaitable[Acceptable]:
+    def buildProtocol(self, request: Request) -> Acceptable | Deferred[Any] | Coroutine[Any, Any, Acceptable]:
         """The application for *request*, now or later. May raise `Refused`."""
 
 

@@ -19,6 +19,7 @@ from chatproto.net.websocket.interfaces import ServerFactory
 from chatproto.net.websocket.transport import WebSocketTransport
 from chatproto.wire.closing import CloseCode
 from chatproto.wire.deflate import Deflate
+from chatproto.wire.handshake import Request as HandshakeRequest
 from chatproto.wire.headers import Headers
 from chatproto.wire.http import Head, Refusal
 from chatproto.wire.messages import Side
@@ -66,7 +67,14 @@ class WebSocketResource(Resource):
             for value in values
         ]
         head = Head(request.method.decode("latin-1"), request.uri.decode("latin-1"), Headers(fields))
-        checked = self._acceptor.check(head, request.getClientAddress(), request.isSecure())
+        limits = self.connections.limits
+        n_bytes = sum(len(name) + len(value) + 4 for name, value in fields)  # with colon, blank and CRLF
+        checked: HandshakeRequest | Refusal
+        if len(fields) > limits.max_headers or n_bytes + len(request.uri) > limits.max_handshake_bytes:
+            # The site has read it all, within its own limits. But these are to hold however one comes.
+            checked = Refusal(431, "The request's head is too large.\n")
+        else:
+            checked = self._acceptor.check(head, request.getClientAddress(), request.isSecure())
         if isinstance(checked, Refusal):
             _respond(request, checked)
             return NOT_DONE_YET

@@ -22,7 +22,12 @@ from zope.interface import implementer
 
 from chatproto.net.sendqueue import SendQueue
 from chatproto.net.sockets import carrier_socket, plain_socket, tune
-from chatproto.net.websocket.interfaces import Application, ConnectionBroken, ConnectionClosed
+from chatproto.net.websocket.interfaces import (
+    Application,
+    ConnectionBroken,
+    ConnectionClosed,
+    WebSocketProtocol,
+)
 from chatproto.wire.closing import CloseCode
 from chatproto.wire.connection import End, State, WebSocketConnection
 from chatproto.wire.deflate import Deflate
@@ -50,6 +55,7 @@ INFLATED_AT_A_TIME = 2_048
 _ASKED = 1  # the application wants it so
 _FULL = 2  # the peer does not take what it is sent
 _BEHIND = 4  # messages wait for their turn
+_UNDECIDED = 8  # much has come behind an opening handshake that is not decided on
 
 _log = Logger(namespace="chatproto.net.websocket")
 
@@ -87,12 +93,15 @@ class WebSocketTransport:
         "_application",
         "_connection",
         "_connections",
+        "_content",
         "_filled",
         "_has_input",
         "_heard",
         "_high_water_bytes",
         "_inflates",
+        "_input_has_ended",
         "_is_ending",
+        "_lost",
         "_paused",
         "_pending",
         "_ping",
@@ -101,6 +110,7 @@ class WebSocketTransport:
         "_silenced",
         "_transport",
         "_unread",
+        "_was_behind",
         "deadline_tick",
         "opening",
         "queue",
@@ -112,24 +122,28 @@ class WebSocketTransport:
     def __init__(self, connections: Connections, side: Side) -> None:
         limits = connections.limits
         self._connections = connections
+        self._content: Callable[[Any], str | bytes] | None = None
         self._transport: ITransport | None = None
         self._application: Application | None = None
         self._connection = WebSocketConnection(
-            side, self._write, limits.max_message_bytes, limits.max_frame_bytes or None
+            side, self._write, limits.max_message_bytes, limits.max_frame_bytes or None, defers_ending=True
         )
         self._high_water_bytes = limits.max_queued_bytes // 2
         self._filled = False
         self._has_input = True  # the peer has not shut its side
         self._inflates = False
+        self._input_has_ended = False  # and the application has been told
         self._is_ending = False  # there is a deadline for that
+        self._lost: Failure | None = None  # what the transport below has ended with
         self._silenced = False  # the application is to get no more messages
         self._paused = 0
         self._pending: deque[Event] | None = None  # decoded, and not delivered yet
         self._unread: deque[memoryview] | None = None  # and what comes behind that
         self._producer: IPushProducer | None = None
         self._heard = False  # anything, since the last look
-        self._ping: tuple[bytes, float] | None = None  # the one that waits for its pong, and when it was sent
-        self._progress_bytes = 0
+        self._ping: tuple[bytes, float] | None = None  # the one that is to be answered, and when it was sent
+        self._progress_bytes = 0  # how far the peer was at the last look
+        self._was_behind = False  # and whether something had not reached it
         self.deadline_tick = 0
         self.opening: Opening | None = None
         self.queue: SendQueue
@@ -162,10 +176,12 @@ class WebSocketTransport:
     def send(self, message: Prepared) -> None:
         """Send what many are sent; it is encoded, and compressed, once for all of a class (`broadcast`)."""
         queue, connection = self.queue, self._connection
-        if queue.form is not None and connection.state is State.OPEN:
+        if connection.state is not State.OPEN:
+            connection.send(message.source)  # which is without effect, or too early
+        elif queue.form is not None:
             queue.write(message.encoded(queue.form))
         else:
-            connection.send(message.source)
+            connection.send(message.source if self._content is None else self._content(message.source))
         if queue.queued_bytes > self._high_water_bytes:
             self._fill()
 
@@ -201,12 +217,15 @@ class WebSocketTransport:
     # --- for the application: reading, closing, facts -----------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Read nothing more from the peer for now, and deliver nothing.
+        """Read nothing more from the peer for now, and deliver nothing; before it is open, from then on.
 
-        Not for long: what is not read can be no pong, so the peer is taken to be alive meanwhile.
+        Not for long: what is not read can be no pong, so the peer is taken to be alive meanwhile. Where the
+        connection is lost all the same, what had come is delivered before `connectionLost`.
         """
-        if self._connection.state in (State.HANDSHAKING, State.OPEN):
+        if self._connection.state is State.OPEN:
             self._pause(_ASKED)
+        elif self.is_handshaking:
+            self._paused |= _ASKED  # the rest of the handshake is read all the same
 
     def resumeProducing(self) -> None:
         """Read again; what had come before is delivered first, but not at once."""
@@ -231,6 +250,7 @@ class WebSocketTransport:
     def abortConnection(self) -> None:
         """Drop the connection at once, without a word."""
         self._silenced = True
+        self._pending = self._unread = None
         if self._transport is not None:
             self._transport.abortConnection()  # type: ignore[attr-defined]
 
@@ -285,17 +305,27 @@ class WebSocketTransport:
         )
 
     def start(self, application: Application) -> bool:
-        """There is an *application*, which hears of everything from here on. False if it wants none of it."""
+        """There is an *application*, which hears of everything from here on. False if it wants none of it.
+
+        A client is told what its application raises, a server's is logged and the request refused.
+        """
         self._application = application
         try:
             application.negotiationStarted(self)
         except Exception:
+            if self._connection.side is Side.CLIENT:
+                self.abortConnection()
+                raise
             _log.failure("the application of a WebSocket raised: negotiationStarted")
-            self.refuse(Refusal(500).encode() if self._connection.side is Side.SERVER else b"")
+            self.refuse(Refusal(500).encode())
         return self.is_handshaking
 
+    def hold(self) -> None:
+        """Read nothing more until it is decided whether there will be a WebSocket."""
+        self._pause(_UNDECIDED)
+
     def refuse(self, answer: bytes) -> None:
-        """The opening handshake failed: send *answer*, if there is one, and close."""
+        """The opening handshake failed: send *answer*, and close (a server)."""
         self.opening = None
         self._connection.refused()
         self.queue.write(answer)
@@ -307,16 +337,23 @@ class WebSocketTransport:
         deflate: Deflate | None,
         content: Callable[[Any], str | bytes] | None,
         rest: bytes,
+        max_message_bytes: int | None = None,
     ) -> None:
         """The opening handshake is over, with what was agreed on; *rest* came behind it."""
         application = self._application
         assert application is not None
         self.opening = None
+        if max_message_bytes is not None:
+            self._connection.max_message_bytes = max_message_bytes
         self._connection.accepted(deflate)
         self._inflates = deflate is not None
         self.subprotocol = subprotocol
         self.queue.form = self._connection.shared_form(content)
+        self._content = content
         self._connections.heartbeat(self)
+        self._resume(_UNDECIDED)
+        if self._paused and self._transport is not None:
+            self._transport.pauseProducing()  # type: ignore[attr-defined]
         try:
             application.negotiationFinished()
         except Exception:
@@ -353,19 +390,25 @@ class WebSocketTransport:
             self._work()
 
     def _work(self) -> None:
-        """Give the application what has come, as much as one turn has room for."""
+        """Give the application what has come, as much as one turn has room for.
+
+        What is inflated takes room too: there may be no message in it, or none that anybody gets.
+        """
         left_events, left_bytes = EVENTS_PER_TURN, BYTES_PER_TURN
+        connection = self._connection
         while not self._paused:
             pending = self._pending
-            if not pending:
-                self._pending = self._next_events()
-                if self._pending is None:
-                    break
-                continue
-            if (left_events <= 0 or left_bytes <= 0) and self._transport is not None:
+            if (left_events <= 0 or left_bytes <= 0) and (pending or self._unread):
                 self._pause(_BEHIND)
                 self._connections.clock.callLater(0, self._go_on)
                 break
+            if not pending:
+                left_bytes += connection.inflated_bytes
+                self._pending = self._next_events()
+                left_bytes -= connection.inflated_bytes
+                if self._pending is None:
+                    break
+                continue
             event = pending.popleft()
             left_events -= 1
             left_bytes -= len(event.data)
@@ -375,7 +418,7 @@ class WebSocketTransport:
     def _next_events(self) -> deque[Event] | None:
         """The events of the next unread bytes, perhaps none; None when all bytes are read."""
         unread = self._unread
-        if not unread or self._connection.is_over:
+        if not unread or self._connection.is_over or self._connection.ending is not None:
             self._unread = None
             return None
         piece = unread.popleft()
@@ -396,34 +439,62 @@ class WebSocketTransport:
                 application.textMessageReceived(data)
             elif opcode is Opcode.BINARY:
                 application.bytesMessageReceived(data)
+            elif not data.startswith(self._connections.ping_mark):
+                application.pongReceived(data)
             elif self._ping is not None and data == self._ping[0]:
                 self.rtt_s = self._connections.clock.seconds() - self._ping[1]
-                self._ping = None
-            else:
-                application.pongReceived(data)
+                self._ping = b"", self._ping[1]  # measured
         except Exception:
             self._application_raised(f"{opcode.name} message")
 
     def _application_raised(self, where: str) -> None:
         """It is not the peer's fault, but there is nobody any more to talk to."""
         _log.failure("the application of a WebSocket raised: {where}", where=where)
-        was_open = self._connection.state is State.OPEN
-        self._connection.fail(CloseCode.INTERNAL_ERROR, "the application failed")
         self._silenced = True
-        if was_open:
+        if self._connection.state is State.OPEN:  # else it ends as it is going to
+            self._connection.fail(CloseCode.INTERNAL_ERROR, "the application failed")
             self._begin_closing()
 
     def _after_receiving(self) -> None:
         connection = self._connection
         if connection.state is State.OPEN:
-            if self.queue.queued_bytes > self._high_water_bytes and not self._filled:
+            if connection.ending is not None:
+                if not (self._pending or self._paused or self._input_has_ended):
+                    self._end_input(connection.ending)
+            elif self.queue.queued_bytes > self._high_water_bytes and not self._filled:
                 self._fill()  # of pongs
         elif connection.is_over and not self._pending:
             self._begin_closing()
 
+    def _own_method(self, name: str) -> Callable[..., object] | None:
+        """A method that the application need not have; None where it has none of its own.
+
+        What those of `WebSocketProtocol` do is done without them: they only work where its
+        `negotiationStarted` was called.
+        """
+        method: Callable[..., object] | None = getattr(self._application, name, None)
+        is_own = getattr(method, "__func__", None) is not getattr(WebSocketProtocol, name)
+        return method if is_own else None
+
+    def _end_input(self, end: End) -> None:
+        """Nothing more comes, and *end* is why: the application may have last words, and closes then."""
+        told = self._own_method("inputEnded")
+        if told is not None and not (self._silenced or self._input_has_ended):
+            self._input_has_ended = True
+            self._connections.deadlines.set(self, self._connections.limits.stall_timeout_s)
+            try:
+                told(end)
+            except Exception:
+                self._application_raised("inputEnded")
+            return
+        self._connection.conclude()
+        self._begin_closing()
+
     # --- pausing ------------------------------------------------------------------------------------------
 
     def _pause(self, why: int) -> None:
+        if self._lost is not None and why != _BEHIND:
+            return  # what had come is delivered, and it is over
         if not self._paused and self._transport is not None:
             self._transport.pauseProducing()  # type: ignore[attr-defined]
         self._paused |= why
@@ -434,7 +505,7 @@ class WebSocketTransport:
         self._paused &= ~why
         if self._paused or self._transport is None:
             return
-        if self._pending or self._unread:
+        if self._pending or self._unread or (self._connection.ending and not self._input_has_ended):
             # Whoever resumes may be in the middle of something: what waits is delivered in another turn.
             self._paused = _BEHIND
             self._connections.clock.callLater(0, self._go_on)
@@ -443,13 +514,15 @@ class WebSocketTransport:
 
     def _go_on(self) -> None:
         """Another turn for what has come, and has not been delivered."""
-        if not self._paused & _BEHIND or self._transport is None:
+        if not self._paused & _BEHIND:
             return
         self._paused &= ~_BEHIND
         if not self._paused:
             self._work()
             if not self._paused:
                 self._read_on()
+        if self._lost is not None:
+            self._end(self._lost)
 
     def _read_on(self) -> None:
         if self._has_input and self._transport is not None:
@@ -474,24 +547,34 @@ class WebSocketTransport:
         """Nothing waits any more (SendQueue's owner)."""
         self._filled = False
         self._resume(_FULL)
-        self._tell_of_the_queue("resumeProducing", "sendQueueDrained")
+        if self._connection.state is State.OPEN:
+            self._tell_of_the_queue("sendQueueDrained", "resumeProducing")
 
-    def _tell_of_the_queue(self, of_producer: str, of_application: str) -> None:
-        for listener, name in ((self._producer, of_producer), (self._application, of_application)):
+    def _tell_of_the_queue(self, *names: str) -> None:
+        """Tell the application, or its producer, whoever has a method of that name."""
+        is_filled = self._filled
+        for name in names:
+            listener = self._producer if name.endswith("Producing") else self._application
             told = getattr(listener, name, None)
-            if told is not None:
+            # Who is told that it is drained may fill it again, which the others then know already.
+            if told is not None and self._filled is is_filled:
                 try:
                     told()
                 except Exception:
-                    self._application_raised(of_application)
+                    self._application_raised(name)
 
     def queueStalled(self) -> None:
         """The peer takes nothing (SendQueue's owner)."""
-        stalled = getattr(self._application, "sendQueueStalled", None)
-        if stalled is not None and self._connection.state is State.OPEN:
-            stalled()
-        else:
+        if self._is_ending:
+            return  # there is a deadline, and until then the last words may still be taken
+        stalled = self._own_method("sendQueueStalled")
+        if stalled is None or self._connection.state is not State.OPEN:
             self.breakConnection("the peer takes nothing any more")
+            return
+        try:
+            stalled()
+        except Exception:
+            self._application_raised("sendQueueStalled")
 
     # --- liveness -----------------------------------------------------------------------------------------
 
@@ -499,33 +582,50 @@ class WebSocketTransport:
         """The peer had the time for its handshake, its pong, or its part of the closing (Deadlines)."""
         if self.opening is not None:
             self.opening.timed_out()
-        elif self._connection.state is State.OPEN:
-            self._look_for_life()
-        else:
+        elif self._connection.state is not State.OPEN:
             self.abortConnection()
+        elif self._connection.ending is not None and self._input_has_ended:
+            self._end_input(self._connection.ending)
+        else:
+            self._look_for_life()
 
     def _look_for_life(self) -> None:
         """Ping, or see whether anything came since the last ping."""
-        limits, queue = self._connections.limits, self.queue
-        set_deadline = self._connections.deadlines.set
-        undelivered, progress = queue.undelivered_bytes > 0, queue.delivered_bytes
+        connections, queue = self._connections, self.queue
+        limits, clock = connections.limits, connections.clock
+        in_s = limits.pong_timeout_s
+        was_behind, self._was_behind = self._was_behind, queue.undelivered_bytes > 0
+        had_bytes, self._progress_bytes = self._progress_bytes, queue.delivered_bytes
+        # On a slow line the ping may still be on its way, or have arrived just now.
+        is_slow = (was_behind or self._was_behind) and had_bytes != self._progress_bytes
         if self._ping is None:
             if not queue.blocked:  # else it takes what waits, or the queue says that it has stalled
-                self._ping = self._connections.ping_payload(), self._connections.clock.seconds()
+                self._ping = connections.ping_payload(), clock.seconds()
                 self._heard = False
                 self._connection.ping(self._ping[0])
-            self._progress_bytes = progress
-            set_deadline(self, limits.pong_timeout_s)
         elif self._heard:
+            in_s = max(0.0, self._ping[1] + limits.ping_interval_s - clock.seconds())
             self._ping = None
-            set_deadline(self, max(0.0, limits.ping_interval_s - limits.pong_timeout_s))
-        elif self._paused or (undelivered and progress != self._progress_bytes):
-            # What is not read can be no pong; and on a slow line the ping may be on its way.
-            self._progress_bytes = progress
-            set_deadline(self, limits.pong_timeout_s)
-        else:
-            self._connection.fail(CloseCode.INTERNAL_ERROR, f"no pong within {limits.pong_timeout_s:g} s")
-            self._begin_closing()
+        elif not (self._paused or queue.blocked or is_slow):
+            # The pong may be there already, and this process have stood still. It is read in this turn.
+            clock.callLater(0, self._declare_dead, self._ping)
+            return
+        # else: what is not read can be no pong, and a peer that takes nothing is found by the queue, which
+        # gives it more time
+        connections.deadlines.set(self, in_s)
+
+    def _declare_dead(self, ping: tuple[bytes, float]) -> None:
+        """Nothing came since *ping*, unless something has come in the last turn."""
+        connection = self._connection
+        is_over = self._transport is None or connection.state is not State.OPEN
+        if is_over or self._ping is not ping or connection.ending is not None:
+            return
+        if self._heard:
+            self._look_for_life()
+            return
+        reason = f"no pong within {self._connections.limits.pong_timeout_s:g} s"
+        connection.ending = End(CloseCode.INTERNAL_ERROR, reason, False)
+        self._end_input(connection.ending)
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -536,13 +636,14 @@ class WebSocketTransport:
         if not self._is_ending:
             self._is_ending = True
             self._connections.deadlines.set(self, self._connections.limits.close_timeout_s)
-        if self._paused:
+        if self._paused & ~_BEHIND:
             # What comes is read, and thrown away but for the close frame: to close a socket with unread input
             # would reset the connection, and take the last words from the peer.
-            self._paused = 0
-            self._read_on()
-            if self._pending or self._unread:
-                self._work()
+            self._paused &= _BEHIND
+            if not self._paused:
+                self._read_on()
+                if self._pending or self._unread:
+                    self._work()
         if self._connection.is_over:
             self.queue.close()
 
@@ -564,8 +665,9 @@ class WebSocketTransport:
         transport = self._transport
         if transport is None:
             return
-        if self._connection.is_over and len(self.queue):
-            return  # the rest goes out first; there is a deadline
+        connection = self._connection
+        if (connection.is_over and len(self.queue)) or (connection.ending and not connection.is_over):
+            return  # the rest goes out first, the application's last words too; there is a deadline
         transport.unregisterProducer()  # type: ignore[attr-defined]
         self.queue.discard()
         self._begin_closing()
@@ -575,15 +677,27 @@ class WebSocketTransport:
         """The end of the output is sent (IHalfCloseableProtocol)."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The transport is gone, whichever way (IProtocol)."""
-        opening, self.opening = self.opening, None
+        """The transport is gone, whichever way (IProtocol).
+
+        What had come is still delivered, turn by turn; the application then hears of the end.
+        """
         self._transport = None
-        self._paused = 0
-        self._work()
-        connection, connections = self._connection, self._connections
-        was_open = connection.state is not State.HANDSHAKING
-        connection.lost()
+        self._lost = reason
         self.queue.discard()
+        self._connection.output_lost()
+        self._connections.deadlines.clear(self)
+        self._paused &= _BEHIND
+        if not self._paused:
+            self._work()
+        self._end(reason)
+
+    def _end(self, reason: Failure) -> None:
+        """There is no transport any more: tell everybody, if nothing waits to be delivered."""
+        if self._paused & _BEHIND:
+            return
+        connection, connections = self._connection, self._connections
+        connection.lost()
+        opening, self.opening = self.opening, None
         self._producer, producer = None, self._producer
         application, self._application = self._application, None
         if opening is not None:
@@ -591,19 +705,21 @@ class WebSocketTransport:
         try:
             if producer is not None:
                 producer.stopProducing()
+        except Exception:
+            _log.failure("the producer of a WebSocket raised: stopProducing")
+        try:
             if application is not None:
-                application.connectionLost(Failure(_exception(connection.end, was_open, reason)))
+                application.connectionLost(Failure(_exception(connection.end, reason)))
         except Exception:
             _log.failure("the application of a WebSocket raised: connectionLost")
         connections.remove(self)
 
 
-def _exception(end: End, was_open: bool, reason: Failure) -> ConnectionClosed | ConnectionBroken:
+def _exception(end: End, reason: Failure) -> ConnectionClosed | ConnectionBroken:
     """What the application is told."""
     if end.is_clean:
         return ConnectionClosed(end.code, end.reason)
-    words = end.reason or ("" if was_open else "the opening handshake did not succeed")
-    broken = ConnectionBroken(end.code, words)
+    broken = ConnectionBroken(end.code, end.reason)
     broken.__cause__ = reason.value
     return broken
 
