@@ -14,12 +14,14 @@ from chatproto.version import __version__
 if TYPE_CHECKING:
     from chatproto.limits import Limits
     from chatproto.net.factory import ChatFactory
+    from chatproto.net.resource import ChatResource
     from chatproto.rooms.hub import Hub
     from chatproto.rooms.log import MemoryLog, NotStored, Receipt, RoomLog
     from chatproto.server.service import ChatService
 
 __all__ = [
     "ChatFactory",
+    "ChatResource",
     "ChatService",
     "Hub",
     "Limits",
@@ -32,6 +34,7 @@ __all__ = [
 
 _WHERE = {
     "ChatFactory": "chatproto.net.factory",
+    "ChatResource": "chatproto.net.resource",
     "ChatService": "chatproto.server.service",
     "Hub": "chatproto.rooms.hub",
     "Limits": "chatproto.limits",

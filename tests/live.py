@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from chatproto.wire.chat import FrameDecoder, encode_frame
-from chatproto.wire.messages import End, Join, Message, Side
+from forms import Form, Frames
+
+from chatproto.wire.messages import End, Join, Message
 
 PATIENCE_S = 30.0
 """How long a test waits for what must come; it says nothing about speed."""
@@ -111,23 +113,25 @@ class Server:
 
 
 class Framed:
-    """A blocking client of the framed protocol. `received` has everything that came, in order.
+    """A blocking client; it speaks frames, unless *form* is another. `received` has all that came, in order.
 
     *port* may also be a socket that is connected, of any kind.
     """
 
-    def __init__(self, port: int | socket.socket) -> None:
+    def __init__(self, port: int | socket.socket, form: Form | None = None) -> None:
+        self.form: Form = form or Frames()
         if isinstance(port, int):
             port = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.socket = port
         self.received: list[Message] = []
         self.at_end = False
-        self._decoder = FrameDecoder(Side.CLIENT, 2**24 - 1)
         self._seen = 0
+        self._flush()
 
     def send(self, *messages: Message) -> None:
         """Send messages in one go."""
-        self.socket.sendall(b"".join(map(encode_frame, messages)))
+        self.form.say(*messages)
+        self._flush()
 
     def until(self, kind: type[M], fits: Callable[[M], bool] = lambda message: True) -> M:
         """The next message of a kind that fits; what came before it is only in `received`."""
@@ -182,8 +186,15 @@ class Framed:
         except (ConnectionResetError, ssl.SSLError):
             data = b""
         self.at_end = not data
-        self.received += self._decoder.receive(data)
-        assert self._decoder.fault is None, self._decoder.fault
+        self.received += self.form.receive(data)
+        if not self.at_end:
+            with suppress(ConnectionError):  # what is answered by itself; the end comes when it is read
+                self._flush()
+
+    def _flush(self) -> None:
+        output = self.form.output()
+        if output:
+            self.socket.sendall(output)
 
 
 def unix_socket(path: Path) -> socket.socket:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,9 @@ from pathlib import Path
 
 import pytest
 from live import Server, eventually
-from websockets.sync.client import unix_connect
+from net.certificate import write_certificate
+from websockets import ConnectionClosed, InvalidStatus, Origin
+from websockets.sync.client import ClientConnection, connect, unix_connect
 from websockets.sync.server import ServerConnection, serve
 
 from chatproto.wire.messages import Chat, Joined, Say
@@ -48,6 +52,61 @@ def test_the_readme_shows_lines_of_the_example_application() -> None:
     missing = [line for line in shown if line not in example]
     assert not missing
     assert len([line for line in embedding.splitlines() if line.strip()]) <= 8
+
+
+def test_the_readme_shows_lines_of_the_example_site() -> None:
+    example = (ROOT / "examples/website.py").read_text()
+    [shown] = [snippet for snippet in snippets() if "ChatResource" in snippet]
+    lines = [line for line in shown.splitlines() if line.strip()]
+    # The example takes its endpoints from the command line.
+    example = example.replace("(reactor, endpoint)", '(reactor, "tcp:8080:interface=127.0.0.1")')
+    assert [line for line in lines if line not in example] == []
+    assert len(lines) <= 8
+
+
+def talk_over_websocket(peer: ClientConnection) -> None:
+    """Join by JSON, and be let in."""
+    peer.send('{"type": "join", "nick": "ann"}')
+    types = [json.loads(peer.recv(timeout=30))["type"] for _ in range(3)]
+    assert types == ["welcome", "roster", "end"]
+
+
+def test_the_site_of_the_readme_has_a_chat_in_it() -> None:
+    [shown] = [snippet for snippet in snippets() if "ChatResource" in snippet]
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"{folder}/site"
+        shown = shown.replace("tcp:8080:interface=127.0.0.1", f"unix:{place}")
+        with running("-c", f"{shown}\nreactor.run()\n"):
+            eventually(lambda: os.path.exists(place))
+            with unix_connect(place, "ws://localhost/chat") as peer:
+                talk_over_websocket(peer)
+
+
+def test_the_example_site_has_a_chat_over_http_and_https_and_says_goodbye() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place, certificate, key = f"{folder}/site", Path(f"{folder}/cert.pem"), Path(f"{folder}/key.pem")
+        write_certificate(certificate, key)
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        secure = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+        with running(str(ROOT / "examples/website.py"), f"unix:{place}", secure) as site:
+            eventually(lambda: os.path.exists(place))
+            with unix_connect(place, "ws://localhost/chat", origin=Origin("http://localhost")) as peer:
+                talk_over_websocket(peer)
+            with pytest.raises(InvalidStatus) as refused:
+                unix_connect(place, "ws://localhost/chat", origin=Origin("http://elsewhere"))
+            assert refused.value.response.status_code == 403
+            trust = ssl.create_default_context(cafile=certificate)
+            with connect(f"wss://localhost:{port}/chat", ssl=trust) as peer:
+                talk_over_websocket(peer)
+                site.terminate()
+                assert json.loads(peer.recv(timeout=30))["type"] == "goodbye"
+                with pytest.raises(ConnectionClosed) as closed:
+                    peer.recv(timeout=30)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1001
+            site.wait(30)
 
 
 def test_the_readme_tests_code_without_sockets_as_it_says() -> None:

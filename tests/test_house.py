@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "rooms": {"wire", "limits", "text", "version"},
     "net": {"rooms", "wire", "limits", "text"},
     "server": {"net", "rooms", "wire", "limits", "text", "version"},
+    "history": {"rooms", "wire", "text"},
     "websocket": {"net", "wire", "limits"},
     "client": {"websocket", "wire", "limits", "text", "version"},
     "testing": {"rooms", "wire", "limits"},
@@ -122,6 +123,7 @@ def test_imports_of_cython_sources_are_found(source: str, modules: set[str]) -> 
             "chatproto",
             [
                 "ChatFactory",
+                "ChatResource",
                 "ChatService",
                 "Hub",
                 "Limits",
@@ -134,7 +136,16 @@ def test_imports_of_cython_sources_are_found(source: str, modules: set[str]) -> 
         ),
         (
             "chatproto.client",
-            ["ChatClient", "ChatEvents", "Disconnected", "Entered", "Receipt", "Refused", "TooManyWaiting"],
+            [
+                "CannotConnect",
+                "ChatClient",
+                "ChatEvents",
+                "Disconnected",
+                "Entered",
+                "Receipt",
+                "Refused",
+                "TooManyWaiting",
+            ],
         ),
         ("chatproto.testing", ["ChatInMemory", "Person"]),
     ],

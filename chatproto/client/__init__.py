@@ -2,6 +2,22 @@
 
 from chatproto.client.client import ChatClient
 from chatproto.client.events import ChatEvents
-from chatproto.client.outcomes import Disconnected, Entered, Receipt, Refused, TooManyWaiting
+from chatproto.client.outcomes import (
+    CannotConnect,
+    Disconnected,
+    Entered,
+    Receipt,
+    Refused,
+    TooManyWaiting,
+)
 
-__all__ = ["ChatClient", "ChatEvents", "Disconnected", "Entered", "Receipt", "Refused", "TooManyWaiting"]
+__all__ = [
+    "CannotConnect",
+    "ChatClient",
+    "ChatEvents",
+    "Disconnected",
+    "Entered",
+    "Receipt",
+    "Refused",
+    "TooManyWaiting",
+]

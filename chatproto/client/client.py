@@ -1,4 +1,4 @@
-"""The asynchronous client of the framed protocol."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
+from chatproto.client.address import endpoint_at, parse_address
 from chatproto.client.connection import Connection, RetryPolicy
 from chatproto.client.conversation import Conversation
 from chatproto.client.events import ChatEvents
@@ -22,7 +23,10 @@ __all__ = ["ChatClient"]
 
 @implementer(IPushProducer)
 class ChatClient:
-    """Someone in the chat, over any stream, who comes back by themselves when the connection is lost.
+    """Someone in the chat, who comes back by themselves when the connection is lost.
+
+    *server* is `HOST`, `HOST:PORT` or a URL, `ws://HOST/chat` or `wss://HOST/chat`; or an endpoint, over
+    whose stream frames are spoken.
 
     After each loss the client goes back to its rooms and gets what it missed: no message comes twice, and
     none is lost unnoticed (docs/protocol.md, section 3). What was said and not acknowledged is said again
@@ -47,7 +51,7 @@ class ChatClient:
 
     def __init__(
         self,
-        endpoint: IStreamClientEndpoint,
+        server: IStreamClientEndpoint | str,
         nick: str,
         events: ChatEvents | None = None,
         *,
@@ -63,6 +67,7 @@ class ChatClient:
             from twisted.internet import reactor
 
             clock = cast(IReactorTime, reactor)
+        endpoint = endpoint_at(clock, parse_address(server)) if isinstance(server, str) else server
         told = ChatEvents() if events is None else events
         self._clock = clock
         self._connection = Connection(
@@ -88,8 +93,9 @@ class ChatClient:
     def when_connected(self, max_attempts: int | None = None) -> Deferred[None]:
         """Fires when there is a connection, be it now or later.
 
-        Fails with what the endpoint failed with after *max_attempts* attempts in a row (None: never), and
-        with `CancelledError` when the client is stopped first. The client goes on trying until `stop`.
+        Fails with what the endpoint failed with after *max_attempts* attempts in a row (None: never), which
+        is `CannotConnect` where a URL names a server without a chat, and with `CancelledError` when the
+        client is stopped first. The client goes on trying until `stop`.
         """
         return self._connection.when_connected(max_attempts)
 

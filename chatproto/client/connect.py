@@ -11,7 +11,6 @@ from typing import Any, NoReturn, cast
 
 from twisted.internet import stdio
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
@@ -19,36 +18,26 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatproto.client.address import DEFAULT_PORT, Address, endpoint_at, parse_address, place_of
 from chatproto.client.client import ChatClient
 from chatproto.client.commands import Commands
-from chatproto.client.outcomes import Disconnected, Refused
+from chatproto.client.outcomes import CannotConnect, Disconnected, Refused
 from chatproto.client.plain import PlainScreen, tame
 
 __all__ = ["main", "options"]
 
-DEFAULT_PORT = 9_000
 MAX_LINE_BYTES = 16_384
 """Fits into a frame even if each byte becomes a U+FFFD; a server takes a quarter of it by default."""
 MAX_LINES_AHEAD = 100
 """Lines read before those in front of them are done; what comes then stays where it is."""
 
 
-def address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST`, `HOST:PORT`, `[::1]:PORT` or `::1`. Raises ArgumentTypeError."""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        colon, port = rest[:1], rest[1:]
-        sound = bool(bracket) and colon in ("", ":")
-    elif text.count(":") > 1:
-        host, colon, port, sound = text, "", "", True
-    else:
-        host, colon, port = text.partition(":")
-        sound = True
-    if not host or not sound:
-        raise argparse.ArgumentTypeError(f"HOST, HOST:PORT or [IPv6]:PORT is expected, not {text!r}")
-    if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {port!r}")
-    return host, int(port) if colon else DEFAULT_PORT
+def address(text: str) -> Address:
+    """As `parse_address`, but raises ArgumentTypeError."""
+    try:
+        return parse_address(text)
+    except ValueError as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
 
 
 def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,7 +47,10 @@ def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description="Take part in a chat. Lines from standard input are said; /help shows the commands.",
     )
     parser.add_argument(
-        "address", type=address, metavar="HOST[:PORT]", help=f"the server; port {DEFAULT_PORT} by default"
+        "address",
+        type=address,
+        metavar="HOST[:PORT]",
+        help=f"the server, port {DEFAULT_PORT} by default; or ws://HOST[:PORT]/chat, or wss:// with TLS",
     )
     parser.add_argument("--nick", required=True, metavar="NAME", help="the nickname to have")
     parser.add_argument(
@@ -191,10 +183,8 @@ class _Participant(PlainScreen):
     def __init__(self, reactor: Any, chosen: argparse.Namespace) -> None:
         self.terminal = _Terminal()
         super().__init__(self.terminal.show)
-        self.host, self.port = chosen.address
-        self.client = ChatClient(
-            HostnameEndpoint(reactor, self.host, self.port), chosen.nick, self, clock=reactor
-        )
+        self.place = place_of(chosen.address)
+        self.client = ChatClient(endpoint_at(reactor, chosen.address), chosen.nick, self, clock=reactor)
         self.commands = Commands(self.client, self, reactor, self.terminal.finish)
         self._rooms: list[str] = chosen.room or [""]
         self._end = ""
@@ -208,10 +198,10 @@ class _Participant(PlainScreen):
                 await self.commands.enter(room)
         except CancelledError:
             return ""
-        except (ConnectError, DNSLookupError) as error:
-            return f"no connection to {self.host} port {self.port}: {str(error).rstrip('.')}"
+        except (CannotConnect, ConnectError, DNSLookupError) as error:
+            return f"no connection to {self.place}: {str(error).rstrip('.')}"
         except Refused as refusal:
-            return f"refused by {self.host} port {self.port}: {refusal.text}"
+            return f"refused by {self.place}: {refusal.text}"
         except (Disconnected, ValueError) as error:
             return self._end or str(error)
         self.terminal.begin(self.client, self.commands)
@@ -224,7 +214,7 @@ class _Participant(PlainScreen):
             super().disconnected(reason)
         else:
             # Who does not even open a session is not asked a second time.
-            self._end = f"no session with {self.host} port {self.port}: {reason}"
+            self._end = f"no session with {self.place}: {reason}"
             self.client.stop()
 
     def reconnecting(self, delay_s: float) -> None:
@@ -234,13 +224,17 @@ class _Participant(PlainScreen):
 
     def gave_up(self, refusal: Refused) -> None:
         """See `ChatEvents`."""
-        self._end = f"refused by {self.host} port {self.port}: {refusal.text}"
+        self._end = f"refused by {self.place}: {refusal.text}"
         self.terminal.finish()
 
 
 async def run(reactor: Any, chosen: argparse.Namespace) -> None:
-    """Take part, and clean up. Fails with SystemExit where something went wrong."""
-    participant = _Participant(reactor, chosen)
+    """Take part, and clean up. Fails with SystemExit where something went wrong: 2 for a URL that is none."""
+    try:
+        participant = _Participant(reactor, chosen)
+    except ValueError as error:
+        print(f"chatproto-connect: {tame(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
     # Copies, because what is closed at the end must not be the process's own.
     cast(Any, stdio.StandardIO)(participant.terminal, stdin=os.dup(0), stdout=os.dup(1), reactor=reactor)
     reactor.addSystemEventTrigger("before", "shutdown", participant.client.stop)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chatproto.wire.errors import ErrorCode
 
-__all__ = ["Disconnected", "Entered", "Receipt", "Refused", "TooManyWaiting"]
+__all__ = ["CannotConnect", "Disconnected", "Entered", "Receipt", "Refused", "TooManyWaiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Refused(Exception):
     def label(self) -> str:
         """The name of the error as the protocol writes it, such as `nick-taken`."""
         return next((known.label for known in ErrorCode if known == self.code), f"error-{self.code}")
+
+
+class CannotConnect(Exception):
+    """There is a server, and no chat that can be spoken to; `str()` is a phrase that says why."""
 
 
 class Disconnected(Exception):

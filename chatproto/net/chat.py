@@ -1,21 +1,17 @@
-"""What the faces of the chat share: a session, its send queue, and the way to a clean end."""
+"""What the faces on a plain stream share: how the connection begins, and the way to a clean end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.error import TCPTimedOutError, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatproto.net.face import Face
 from chatproto.net.sendqueue import SendQueue
-from chatproto.net.sockets import VANISHED_MS, carrier_socket, plain_socket
-from chatproto.rooms.session import Session
-from chatproto.wire.messages import Message
-from chatproto.wire.prepared import Prepared
+from chatproto.net.sockets import carrier_socket, plain_socket
 
 if TYPE_CHECKING:
     from chatproto.net.factory import ChatFactory
@@ -24,19 +20,11 @@ __all__ = ["ChatProtocol"]
 
 
 @implementer(IHalfCloseableProtocol)
-class ChatProtocol(Protocol):
-    """A person's connection: the session's outlet on one side, a Twisted protocol on the other.
-
-    A face sets `form`, which makes bytes of a message, and implements `dataReceived`.
-    """
-
-    form: Callable[[Message], bytes]
-    session: Session
-    publish: Callable[[Prepared], bool]
-    drop: Callable[[], dict[Any, int]]
-    notify: Callable[[], None]
+class ChatProtocol(Face, Protocol):
+    """A person's connection over a stream: a protocol of Twisted's. Subclasses implement `dataReceived`."""
 
     def __init__(self, factory: ChatFactory) -> None:
+        super().__init__(factory.hub, factory.connections)
         self.factory = factory
         self._input_is_over = False
         self._flushed = False
@@ -46,38 +34,18 @@ class ChatProtocol(Protocol):
     def connectionMade(self) -> None:
         """Begin the session."""
         assert self.transport is not None
-        factory = self.factory
-        self.queue = SendQueue(
+        queue = SendQueue(
             self.transport,
             self,
-            factory.turn,
+            self.factory.turn,
             self.form,
-            factory.hub.limits.max_queued_bytes,
+            self.hub.limits.max_queued_bytes,
             plain_socket(self.transport),
             carrier_socket(self.transport),
         )
-        # The hub calls the queue itself, without a Python call between.
-        self.publish = self.queue.publish
-        self.drop = self.queue.drop
-        self.notify = self.queue.notify
-        self.session = factory.hub.connect(self)
-        factory.connections.add(self)
+        self.begin(queue)
 
     # --- the session's outlet -----------------------------------------------------------------------------
-
-    @property
-    def queued_bytes(self) -> int:
-        """See `chatproto.rooms.outlet.Outlet`."""
-        return self.queue.queued_bytes
-
-    @property
-    def max_queued_bytes(self) -> int:
-        """See `chatproto.rooms.outlet.Outlet`."""
-        return self.queue.max_queued_bytes
-
-    def send(self, message: Message) -> None:
-        """See `chatproto.rooms.outlet.Outlet`."""
-        self.queue.write(self.form(message))
 
     def pause(self) -> None:
         """Stop reading."""
@@ -93,9 +61,7 @@ class ChatProtocol(Protocol):
         """Close once everything is sent, or when that takes too long."""
         if self.transport is None or self._closing is not None:
             return
-        self._closing = self.factory.hub.clock.callLater(
-            self.factory.hub.limits.close_timeout_s, self._close_timed_out
-        )
+        self._closing = self.hub.clock.callLater(self.hub.limits.close_timeout_s, self._close_timed_out)
         # What still comes is read and thrown away: closing a socket with unread input would reset the
         # connection, and take the last words from the peer.
         self.resume()
@@ -154,8 +120,4 @@ class ChatProtocol(Protocol):
         self.queue.discard()
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
-        self.factory.connections.discard(self)
-        # Twisted keeps to itself why the kernel gave a connection up, so its silence has to tell.
-        has_vanished = self.queue.peer_silence_ms >= VANISHED_MS
-        timed_out = has_vanished or reason.check(TimeoutError, TCPTimedOutError)
-        self.session.lost("timeout" if timed_out else "closed")
+        self.end(reason.value)

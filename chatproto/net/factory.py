@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from chatproto.net.chat import ChatProtocol
+from chatproto.net.face import Face
 from chatproto.net.front import Front
+from chatproto.net.resource import ChatResource
 from chatproto.net.sendqueue import Turn
-from chatproto.net.site import chat_site
+from chatproto.net.site import ChatSite
 from chatproto.rooms.hub import Hub
 from chatproto.rooms.names import parse_nick
+from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatFactory"]
 
@@ -19,16 +23,18 @@ __all__ = ["ChatFactory"]
 class ChatFactory(Factory):
     """The chat for any stream endpoint of any reactor, within any application.
 
-    Several factories may share a hub; each has its own connections and can be shut down by itself.
+    Several factories may share a hub; each has its own connections and can be shut down by itself. *origins*
+    and *deflate* are for WebSockets, as `ChatResource` has them.
     """
 
     noisy = False
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, origins: Collection[str] = (), deflate: Deflate | None = None) -> None:
         self.hub = hub
         self.turn = Turn(hub.clock, hub.limits.lag_timeout_s)
-        self.site = chat_site(hub.clock)
-        self.connections: set[ChatProtocol] = set()
+        chat = ChatResource(hub, origins=origins, deflate=deflate)
+        self.site = ChatSite(chat)
+        self.connections: set[Face] = chat.faces  # those that come over HTTP, and all others
         self.fronts: set[Front] = set()
         self._waiting_for_empty: list[Deferred[None]] = []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -19,7 +20,9 @@ from zope.interface import implementer
 from chatproto.net.chat import ChatProtocol
 from chatproto.net.frames import FrameProtocol
 from chatproto.net.lines import LineProtocol
+from chatproto.net.site import SiteChannel
 from chatproto.net.sockets import tune
+from chatproto.net.websocket.transport import WebSocketTransport
 
 if TYPE_CHECKING:
     from chatproto.net.factory import ChatFactory
@@ -81,17 +84,28 @@ class Front(Protocol):
 
     def _become_http(self) -> None:
         assert self.transport is not None
-        face = self.factory.site.buildProtocol(self.transport.getPeer())
-        self._become(cast(IProtocol, face))
+        channel = self.factory.site.buildProtocol(self.transport.getPeer())
+        self._become(channel, self._received_by_http)
 
-    def _become(self, face: IProtocol) -> None:
+    def _received_by_http(self, data: bytes) -> None:
+        """What comes goes to the channel, until a WebSocket has taken the connection over."""
+        channel = self._face
+        assert isinstance(channel, SiteChannel)
+        if channel.taken_over_by is None:
+            channel.dataReceived(data)
+        else:
+            self._face = channel.taken_over_by  # and the channel may go
+            self.dataReceived = self._face.dataReceived
+            self._face.dataReceived(data)
+
+    def _become(self, face: IProtocol, data_received: Callable[[bytes], None] | None = None) -> None:
         """Hand the connection to *face*: from now on its transport's calls go straight there."""
         self._stop_waiting()
         transport, begun = self.transport, self._begun
         assert transport is not None
         self._face = face
         self._begun = b""
-        self.dataReceived = face.dataReceived  # type: ignore[method-assign]
+        self.dataReceived = data_received or face.dataReceived  # type: ignore[method-assign, assignment]
         face.makeConnection(transport)
         if begun:
             face.dataReceived(begun)
@@ -103,7 +117,9 @@ class Front(Protocol):
 
     def close(self) -> None:
         """The server goes away: end a connection that has no session, which would be told `goodbye`."""
-        if self.transport is not None and not isinstance(self._face, ChatProtocol):
+        if isinstance(self._face, SiteChannel):
+            self._face.close()
+        elif self.transport is not None and not isinstance(self._face, ChatProtocol | WebSocketTransport):
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
     def readConnectionLost(self) -> None:

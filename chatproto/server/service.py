@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from chatproto.limits import Limits
 from chatproto.net.factory import ChatFactory
 from chatproto.rooms.hub import Hub
+from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatService", "NotListening"]
 
@@ -46,6 +47,7 @@ class NotListening(SystemExit, Exception):
 class ChatService(Service):
     """Listens on *endpoints*, strings as `serverFromString` takes them, and serves one hub on all of them.
 
+    *origins* and *deflate* are for WebSockets, as `ChatResource` has them.
     Nothing is opened before `privilegedStartService`: `twistd` forks between making and starting it.
     """
 
@@ -57,11 +59,15 @@ class ChatService(Service):
         *,
         limits: Limits | None = None,
         default_room: str = "lobby",
+        origins: Collection[str] = (),
+        deflate: Deflate | None = None,
         reactor: Any = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.limits = limits or Limits()
         self.default_room = default_room
+        self.origins = tuple(origins)
+        self.deflate = deflate
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
         self.factory: ChatFactory | None = None
@@ -75,7 +81,7 @@ class ChatService(Service):
             self._reactor = reactor
         _allow_descriptors(self._reactor)
         hub = Hub(self._reactor, limits=self.limits, default_room=self.default_room)
-        self.factory = ChatFactory(hub)
+        self.factory = ChatFactory(hub, origins=self.origins, deflate=self.deflate)
         for description in self.endpoints:
             outcome = self._listen(description, self.factory)
             if isinstance(outcome, str):

@@ -16,10 +16,15 @@ from chatproto.limits import Limits
 from chatproto.rooms.names import NameRefused, check_room
 from chatproto.server.service import ChatService
 from chatproto.version import __version__
+from chatproto.wire.deflate import Deflate
+from chatproto.wire.handshake import check_origin
 
 __all__ = ["Options", "makeService"]
 
 DEFAULT_ENDPOINT = "tcp:9000:interface=127.0.0.1"
+
+DEFLATE = Deflate(client_no_context_takeover=True)
+"""What `--deflate` means: a connection that is idle keeps no window, in neither direction."""
 
 _LIMIT_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
@@ -50,9 +55,12 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A chat server. People talk with nc, telnet or chatproto-connect, programs with length-prefixed "
-        "frames, all on the same port."
+        "A chat server. People talk with nc, telnet or chatproto-connect, browsers over WebSocket, programs "
+        "with length-prefixed frames too, all on the same port."
     )
+    optFlags: ClassVar[list[list[Any]]] = [
+        ["deflate", None, "Compress what goes over WebSockets, where the client can do that."],
+    ]
     optParameters: ClassVar[list[list[Any]]] = [
         ["room", None, "lobby", "The room that people enter who name none."],
         *(
@@ -70,11 +78,20 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["origins"] = []
 
     def opt_listen(self, description: str) -> None:
         """Listen on this endpoint, e.g. tcp:9000 or unix:/run/chat.sock; may be repeated.
         [default: tcp:9000:interface=127.0.0.1]"""
         self["listen"].append(description)
+
+    def opt_origin(self, origin: str) -> None:
+        """Let pages of this origin in too, beside the server's own, or of all with *; may be repeated."""
+        try:
+            check_origin(origin)
+        except ValueError as refusal:
+            raise usage.UsageError(f"--origin {refusal}") from None
+        self["origins"].append(origin)
 
     def opt_version(self) -> None:
         """Display the version and exit."""
@@ -114,10 +131,16 @@ class Options(usage.Options):
         _, *shown = re.split(r"^(?= +--)", f"{usage_text}\n", flags=re.MULTILINE)
         by_name = {entry.split()[0].strip("-="): entry for entry in shown}
         limits = "".join(by_name.pop(name) for name in _LIMITS)
-        first = "".join(by_name.pop(name) for name in ("listen", "room"))
+        first = "".join(by_name.pop(name) for name in ("listen", "room", "origin", "deflate"))
         return f"Options:\n{first}{''.join(by_name.values())}\nLimits:\n{limits}\n{description}"
 
 
 def makeService(options: Options) -> IService:
     """Make the service; nothing is opened before it starts."""
-    return ChatService(options["listen"], limits=options["limits"], default_room=options["room"])
+    return ChatService(
+        options["listen"],
+        limits=options["limits"],
+        default_room=options["room"],
+        origins=options["origins"],
+        deflate=DEFLATE if options["deflate"] else None,
+    )

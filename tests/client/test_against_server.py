@@ -18,7 +18,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ProcessDone
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -141,11 +141,14 @@ class AgainstServer(TestCase):
                 half.cut()
             await until(lambda: all(half.is_lost for half in factory.near))
 
+    def server(self, number: int) -> IStreamClientEndpoint | str:
+        """What a client is told of the server on that port."""
+        return TCP4ClientEndpoint(reactor, "127.0.0.1", number)
+
     def client(self, nick: str, number: int = 0, **settings: Any) -> tuple[ChatClient, Heard]:
         heard = Heard()
         settings.setdefault("retry_policy", lambda attempt: 0.05)
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", number or self.number)
-        client = ChatClient(endpoint, nick, heard, **settings)
+        client = ChatClient(self.server(number or self.number), nick, heard, **settings)
         self.addCleanup(client.stop)
         client.start()
         return client, heard
@@ -177,6 +180,7 @@ class Talking(AgainstServer):
         await until(lambda: ann_heard.of("told"))
         assert (await bob.who("lobby")).nicks == ("ann", "bob")
         assert await bob.history("lobby", limit=5) == [chat]
+        assert await bob.search("lobby", "HI") == [chat]
         assert await bob.rename("rob") == "rob"
         await until(lambda: ann_heard.of("renamed"))
         assert await ann.ping() < PATIENCE_S
@@ -188,7 +192,7 @@ class Talking(AgainstServer):
             (ann.say("lobby", "\x07"), ErrorCode.BAD_TEXT),
             (ann.join("a b"), ErrorCode.BAD_ROOM),
             (ann.rename("rob"), ErrorCode.NICK_TAKEN),
-            (ann.search("lobby", "hi"), ErrorCode.NOT_SUPPORTED),
+            (ann.search("lobby", "?"), ErrorCode.BAD_TEXT),
             (ann.login("ann", "secret"), ErrorCode.NOT_SUPPORTED),
             (ann.moderate(1, "lobby", "rob"), ErrorCode.NOT_ALLOWED),
         ):
@@ -253,7 +257,7 @@ class ComingBack(AgainstServer):
             await bob.say("lobby", f"before {round_number}")
             for connection in list(self.factory().connections):
                 if connection.session.nick_text == "ann":
-                    cast(Any, connection.transport).abortConnection()
+                    cast(Any, connection).transport.abortConnection()
             said = [bob.say("lobby", f"meanwhile {round_number} {number}") for number in range(20)]
             for receipt in said:
                 await receipt
@@ -616,7 +620,7 @@ class TheProgram(AgainstServer):
         await bob.join("lobby")
         for connection in list(self.factory().connections):
             if connection.session.nick_text == "ann":
-                cast(Any, connection.transport).abortConnection()
+                cast(Any, connection).transport.abortConnection()
         await program.shows("-- the connection is lost: ")
         await program.shows("-- trying again in ")
         await bob.say("lobby", "meanwhile")
@@ -632,7 +636,7 @@ class TheProgram(AgainstServer):
         await program.shows("you are in lobby")
         await self.port.stopListening()
         for connection in list(self.factory().connections):
-            cast(Any, connection.transport).abortConnection()
+            cast(Any, connection).transport.abortConnection()
         await program.shows("-- trying again in ")
         program.type("never said\n/quit\n")
         assert await program.ended == 0

@@ -63,6 +63,7 @@ class ChatCase(LoopbackCase):
         await self.until(has_joined)
         end.received.clear()
         (connection,) = self.factory.connections - before
+        assert isinstance(connection, ChatProtocol)
         return end, connection
 
     async def until_ended(self, connection: ChatProtocol) -> None:
@@ -396,6 +397,7 @@ class InMemory(LoopbackCase):
         chat = ChatInMemory()
         chat.person("alice")
         (connection,) = chat.factory.connections
+        assert isinstance(connection, ChatProtocol)
         connection.connectionLost(Failure(TimedOut()))
         connection.connectionLost(Failure(TimedOut()))
         assert connection.publish is not None

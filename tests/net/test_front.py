@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+from forms import Json
 from net.loopback import KINDS, LoopbackCase, TurnClock, reactor
 from net.loopback import End as Socket
 from net.memory import Chat, Line
@@ -14,8 +15,8 @@ from wire.streams import in_two, one_by_one
 from chatproto.net.chat import ChatProtocol
 from chatproto.net.factory import ChatFactory
 from chatproto.net.frames import FrameProtocol
-from chatproto.net.front import Front
 from chatproto.net.lines import LineProtocol
+from chatproto.net.websocket.transport import WebSocketTransport
 from chatproto.rooms.hub import Hub
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.messages import End, Join, Say
@@ -179,10 +180,15 @@ class TestOutOfTheWay:
         assert type(connection) is face
         assert line.protocol.dataReceived == connection.dataReceived
 
-    def test_over_http_too(self) -> None:
+    def test_over_websocket_too(self) -> None:
         line = Chat().connect()
-        line.send(REQUEST)
-        assert not isinstance(line.protocol.dataReceived.__self__, Front)
+        alice = Json()
+        line.send(alice.output())
+        alice.receive(line.received())
+        alice.say(Join("alice"))
+        line.send(alice.output())
+        assert isinstance(line.protocol.dataReceived.__self__, WebSocketTransport)
+        assert [message.type for message in alice.receive(line.received())] == ["welcome", "roster", "end"]
 
     def test_the_transport_s_pause_is_the_face_s(self) -> None:
         """What wraps the transport would see the front's calls."""
@@ -190,6 +196,7 @@ class TestOutOfTheWay:
         line = chat.connect()
         line.send(b"alice\n")
         (connection,) = chat.factory.connections
+        assert isinstance(connection, ChatProtocol)
         assert connection.transport is line
 
     def test_nothing_of_a_connection_stays_when_it_has_gone(self) -> None:
@@ -357,6 +364,7 @@ class TestOnSockets(LoopbackCase):
             await self.until_received(end, encode_frame(End("lobby", 0, 0, 0)))
             (front,) = self.factory.fronts
             (connection,) = self.factory.connections
+            assert isinstance(connection, ChatProtocol)
             assert front.dataReceived == connection.dataReceived
             await self.close(end)
 

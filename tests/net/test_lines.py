@@ -296,11 +296,16 @@ class TestCommands:
         alice.type("one")
         assert said_by(chat, alice, f"/history {number}") == ["* /history [N]: N is a number from 1 to 65535"]
 
-    def test_searching_needs_words_and_a_history_that_can(self) -> None:
+    def test_searching_shows_what_has_the_words(self) -> None:
         chat = Chat()
         alice = chat.person("alice")
+        alice.type("more words", "something else", "words, again")
+        assert said_by(chat, alice, "/search WORDS") == [
+            "[lobby 00:00] alice: more words",
+            "[lobby 00:00] alice: words, again",
+        ]
         assert said_by(chat, alice, "/search") == ["* /search WORDS: what for?"]
-        assert said_by(chat, alice, "/search words") == ["* the history of this server cannot be searched"]
+        assert said_by(chat, alice, "/search ?!") == ["* there is no word to search for"]
 
     def test_help_names_every_command(self) -> None:
         chat = Chat()

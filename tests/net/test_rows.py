@@ -1,4 +1,4 @@
-"""Every row of the protocol's three tables (docs/protocol.md, section 2), over a real socket.
+"""Every row of the protocol's three tables (docs/protocol.md, section 2), in each form and over a socket.
 
 Each row has a function here that makes it happen, so a row that is added to a table fails until it has one.
 """
@@ -6,16 +6,15 @@ Each row has a function here that makes it happen, so a row that is added to a t
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
-from live import Framed, Server
+from live import Server
+from net.rows_faults import CLOSE_CODES, MALFORMED, TOO_BIG
+from net.rows_place import COMMAND, FORMS, Place, RowsServer
 
 from chatproto.version import __version__
-from chatproto.wire.chat import encode_frame
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import (
     MAX_U64,
@@ -48,98 +47,18 @@ from chatproto.wire.messages import (
     Who,
 )
 
-COMMAND = [sys.executable, str(Path(__file__).with_name("rows_server.py"))]
-
-_numbers = count(1)
-
-
-class Client(Framed):
-    """A client that notes which kinds it sent."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.sent: set[type[Message]] = set()
-
-    def send(self, *messages: Message) -> None:
-        self.sent.update(map(type, messages))
-        super().send(*messages)
-
-    def forget(self) -> None:
-        """Empty `received`."""
-        self.received.clear()
-        self._seen = 0
-
-
-class Place:
-    """A room of its own on the server, and everyone who came to it."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.number = next(_numbers)
-        self.room = f"room{self.number}"
-        self.clients: list[Client] = []
-
-    def connect(self) -> Client:
-        client = Client(self.server.port)
-        self.clients.append(client)
-        return client
-
-    def nick(self, nick: str) -> str:
-        """A nickname that no other test uses."""
-        return f"{nick}{self.number}"
-
-    def join(self, nick: str, *, user: str = "someone", limit: int = 0) -> Client:
-        """Someone who is in the room."""
-        client = self.connect()
-        client.send(Login(user, "right"), Join(self.nick(nick), self.room, 0, 0, limit))
-        client.until(End)
-        client.forget()
-        return client
-
-    def join_slowly(self, nick: str) -> Client:
-        """Someone in the room with a small buffer, so that it is soon full."""
-        client = self.connect()
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        client.send(Login("someone", "right"), Join(self.nick(nick), self.room))
-        client.until(End)
-        return client
-
-    def last_error(self) -> Error:
-        """What the last who was refused something was told last."""
-        return self.last_refused().of(Error)[-1]
-
-    def last_refused(self) -> Client:
-        """The last of those who were refused something."""
-        return [client for client in self.clients if client.of(Error)][-1]
-
-    @property
-    def sent(self) -> set[type[Message]]:
-        return set().union(*(client.sent for client in self.clients))
-
-    @property
-    def received(self) -> list[Message]:
-        return [message for client in self.clients for message in client.received]
-
-
-class RowsServer(Server):
-    """The server, and someone who came at once and says who they are never."""
-
-    def __init__(self) -> None:
-        super().__init__(command=COMMAND)
-        self.stranger = Client(self.port)
-        self.stranger.send(Ping(1))
-
 
 @pytest.fixture(scope="module")
 def rows_server() -> Iterator[RowsServer]:
     with RowsServer() as server:
         yield server
-        server.stranger.close()
+        for stranger in server.strangers.values():
+            stranger.close()
 
 
-@pytest.fixture
-def place(rows_server: RowsServer) -> Iterator[Place]:
-    place = Place(rows_server)
+@pytest.fixture(params=FORMS)
+def place(rows_server: RowsServer, request: pytest.FixtureRequest) -> Iterator[Place]:
+    place = Place(rows_server, request.param)
     yield place
     for client in place.clients:
         client.close()
@@ -230,8 +149,20 @@ def login(place: Place) -> None:
 
 def search(place: Place) -> None:
     ann = place.join("ann")
-    ann.send(Search(place.room, "hi", 10))
-    assert ann.until(Error).code == ErrorCode.NOT_SUPPORTED
+    ann.send(*(Say(0, place.room, text) for text in ("a needle", "hay", "the Needle")))
+    ann.send(Search(place.room, "NEEDLE", 10))
+    assert ann.until(End) == End(place.room, 1, 3, 0)
+    assert [chat.text for chat in ann.of(Chat)] == ["a needle", "the Needle"]
+
+
+def refused(place: Place) -> None:
+    ann = place.join("ann")
+    ann.send(Say(7, "elsewhere", "hi"), Who("elsewhere"))
+    errors = [ann.until(Error), ann.until(Error)]
+    assert [(error.code, error.id) for error in errors] == [
+        (ErrorCode.NOT_IN_ROOM, 7),
+        (ErrorCode.NOT_IN_ROOM, 0),
+    ]
 
 
 def moderate(place: Place) -> None:
@@ -298,7 +229,7 @@ def left(place: Place) -> None:
         (lambda client: client.close(), "closed"),
         (lambda client: client.reset(), "closed"),
         (lambda client: client.socket.shutdown(socket.SHUT_WR), "closed"),
-        (lambda client: client.socket.sendall(bytes(4)), "error"),
+        (MALFORMED[place.form]["unknown " + ("type" if place.form == "json" else "kind")], "error"),
     ):
         bob = place.join("bob")
         end(bob)
@@ -332,7 +263,7 @@ def lagged(place: Place) -> None:
 
 def goodbye(place: Place) -> None:
     with Server(command=COMMAND) as server:
-        other = Place(server)
+        other = Place(server, place.form)
         ann, stranger = other.join("ann"), other.connect()
         stranger.send(Ping(1))
         stranger.until(Pong)
@@ -340,6 +271,7 @@ def goodbye(place: Place) -> None:
         server.process.terminate()
         for client in (ann, stranger):
             assert client.until_closed() == [Goodbye(2_500, "the server is shutting down")]
+            assert client.form.closed_with == (None if place.form == "frames" else 1001)
             client.close()
         assert server.process.wait(30) == 0
         place.clients += other.clients
@@ -356,7 +288,7 @@ SERVER_ROWS: dict[type[Message], Callable[[Place], None]] = {
     Told: tell,
     Pong: ping,
     Ack: say,
-    Error: search,
+    Error: refused,
     Notice: moderate,
     Lagged: lagged,
     Goodbye: goodbye,
@@ -371,22 +303,16 @@ def test_what_the_server_sends_comes_when_the_table_says_so(place: Place, kind: 
 
 # --- errors -------------------------------------------------------------------------------------------------
 
-MALFORMED = {
-    "zero length": bytes(4),
-    "unknown kind": b"\0\0\0\1\x7f",
-    "a kind of the server's": encode_frame(Pong(1)),
-    "a field that overruns the frame": b"\0\0\0\5\x08\0\0\0\0",
-    "bytes after the last field": b"\0\0\0\x0a\x08" + bytes(9),
-    "ill-formed UTF-8": b"\0\0\0\5\x04\0\2\xc3\x28",
-    "a u64 of 2^53": b"\0\0\0\x09\x08" + (2**53).to_bytes(8, "big"),
-}
-
 
 def malformed(place: Place) -> Error:
-    for fault in MALFORMED.values():
+    for name, fault in MALFORMED[place.form].items():
         ann = place.join("ann")
-        ann.socket.sendall(encode_frame(Say(7, place.room, "before it")) + fault + encode_frame(Ping(1)))
+        ann.form.say(Say(7, place.room, "before it"))
+        fault(ann)
+        with suppress(ConnectionError):  # it may be closed by now
+            ann.send(Ping(1))
         ack, error = ann.until_closed()
+        assert place.form == "frames" or ann.form.closed_with in CLOSE_CODES[1], name
         assert isinstance(ack, Ack)
         assert isinstance(error, Error)
         assert error.code == ErrorCode.MALFORMED
@@ -394,11 +320,13 @@ def malformed(place: Place) -> Error:
 
 
 def too_big(place: Place) -> Error:
-    ann = place.join("ann")
-    ann.socket.sendall((65_537).to_bytes(4, "big"))
-    [error] = ann.until_closed()
-    assert isinstance(error, Error)
-    return error
+    for fault in TOO_BIG[place.form].values():
+        ann = place.join("ann")
+        fault(ann)
+        [error] = ann.until_closed()
+        assert isinstance(error, Error)
+        assert error.code == ErrorCode.TOO_BIG
+    return place.last_error()
 
 
 def join_first(place: Place) -> Error:
@@ -504,7 +432,7 @@ def too_slow(place: Place) -> Error:
 
 def timeout(place: Place) -> Error:
     assert isinstance(place.server, RowsServer)
-    stranger = place.server.stranger
+    stranger = place.server.strangers[place.form]
     place.clients.append(stranger)
     error = stranger.until_closed()[-1]
     assert isinstance(error, Error)
@@ -521,8 +449,7 @@ def rate_limited(place: Place) -> Error:
 
 def not_supported(place: Place) -> Error:
     op = place.join("op", user="op")
-    op.send(Search(place.room, "hi", 10), Moderate(9, place.room, place.nick("op"), 0, ""))
-    assert op.until(Error).code == ErrorCode.NOT_SUPPORTED
+    op.send(Moderate(9, place.room, place.nick("op"), 0, ""))
     return op.until(Error)
 
 
@@ -568,6 +495,7 @@ def test_an_error_comes_when_the_table_says_so_and_closes_if_it_is_fatal(
     if code.fatal:
         assert client.at_end
         assert client.received[-1] == error
+        assert place.form == "frames" or client.form.closed_with in CLOSE_CODES[code]
     else:
         client.send(Ping(1))
         client.until(Pong)

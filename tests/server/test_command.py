@@ -166,6 +166,8 @@ class TestForeground:
             "join-timeout-s": 1e6,
             "lag-timeout-s": 1e6,
             "close-timeout-s": 1e6,
+            "ping-interval-s": 1e6,
+            "pong-timeout-s": 1e6,
             "rename-interval-s": 1e6,
         }
         with Server(*(f"--{name}={value}" for name, value in highest.items())) as server:
@@ -190,6 +192,7 @@ class TestForeground:
             "announce-limit": 0,
             "rename-burst": 1,
             "rename-interval-s": 0,
+            "ping-interval-s": 0,
         }
         options = [f"--{name}={value}" for name, value in lowest.items()]
         with Server("--room", "r", *options) as server:

@@ -55,7 +55,7 @@ class TestHelp:
         names = [name or heading for name, heading in shown]
         assert names == [
             "Options",
-            *("--listen", "--room", "--help", "--version"),
+            *("--listen", "--room", "--origin", "--deflate", "--help", "--version"),
             "Limits",
             *(option(known.name) for known in fields(Limits)),
         ]
@@ -69,7 +69,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("width", [40, 80, 200])
     def test_loses_no_option_at_any_width(self, width: int) -> None:
-        assert help_text(width).count("      --") == 4 + len(fields(Limits))
+        assert help_text(width).count("      --") == 6 + len(fields(Limits))
 
     def test_the_version_is_its_own(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
@@ -93,6 +93,19 @@ class TestWhatIsTaken:
 
     def test_several_endpoints_may_be_listened_on(self) -> None:
         assert parse("--listen", "tcp:1", "--listen", "unix:/a")["listen"] == ["tcp:1", "unix:/a"]
+
+    def test_several_origins_may_be_let_in(self) -> None:
+        assert parse()["origins"] == []
+        origins = ["https://example.org", "http://localhost:8080", "*", "null"]
+        assert parse(*(f"--origin={origin}" for origin in origins))["origins"] == origins
+
+    def test_one_option_turns_compression_on(self) -> None:
+        without, with_it = tap.makeService(parse()), tap.makeService(parse("--deflate"))
+        assert isinstance(without, ChatService)
+        assert isinstance(with_it, ChatService)
+        assert without.deflate is None
+        assert with_it.deflate is not None
+        assert with_it.deflate.client_no_context_takeover
 
     def test_a_room_may_be_named(self) -> None:
         assert parse("--room", "straße")["room"] == "straße"
@@ -125,6 +138,14 @@ class TestWhatIsRefused:
         sentence = refusal("--max-frame-bytes", "4096", "--max-text-bytes", "4000")
         assert sentence.startswith(
             "--max-text-bytes (4000) must leave 1,024 bytes of --max-frame-bytes (4096)"
+        )
+
+    @pytest.mark.parametrize(
+        "origin", ["example.org", "https://example.org/", "https://example.org/page", "https://", "", "**"]
+    )
+    def test_an_origin_that_no_page_comes_from(self, origin: str) -> None:
+        assert refusal("--origin", origin) == (
+            f"--origin {origin!r} is no origin: https://host or https://host:port, with nothing behind it"
         )
 
     def test_a_queue_that_holds_no_texts(self) -> None:
