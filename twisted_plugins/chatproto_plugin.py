@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 chat = ServiceMaker(
     "chatproto",
     "chatproto.server.tap",
-    "A chat server: length-prefixed frames and lines for nc and telnet on one port.",
+    "A chat server: WebSockets, length-prefixed frames, and lines for nc and telnet on one port.",
     "chat",
 )

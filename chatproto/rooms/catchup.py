@@ -5,14 +5,16 @@ They are sent in slices, the next one when the last has gone out, so that no rep
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.rooms.log import Found, RoomLog
 from chatproto.rooms.room import Member
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Chat, End, Join, Lagged
@@ -31,18 +33,75 @@ SLICE_BYTES = 65_536
 NOTHING_IS_MISSING, OLDER_EXIST, STARTED_ANEW = range(3)
 
 
-class _Query:
-    """One answer to `history`: a range that is sent once and belongs to nobody's place in the log."""
+_Slice = list[Chat] | Deferred[list[Chat]]
 
-    def __init__(self, room: str, first: int, last: int, status: int) -> None:
-        self.room = room
-        self.first = self.next_seq = first
-        self.last = last
-        self.status = status
+
+class _Query(Protocol):
+    """One answer to a question: messages that are sent once and belong to nobody's place in the log."""
+
+    def next_slice(self, log: RoomLog, max_bytes: int) -> _Slice | None:
+        """What is to be sent next; None when that was all."""
+
+    def found(self, chats: list[Chat]) -> None:
+        """Note what of it was there, before it is sent."""
 
     def end(self) -> End:
-        sent = self.next_seq > self.first
-        return End(self.room, self.first if sent else 0, self.next_seq - 1 if sent else 0, self.status)
+        """What closes the answer."""
+
+
+class _Range:
+    """The answer to `history`."""
+
+    def __init__(self, room: str, first: int, last: int, status: int) -> None:
+        self._room = room
+        self._first = self._next_seq = first
+        self._last = last
+        self._status = status
+
+    def next_slice(self, log: RoomLog, max_bytes: int) -> _Slice | None:
+        if self._next_seq > self._last:
+            return None
+        return log.read(self._room, self._next_seq, self._last, max_bytes)
+
+    def found(self, chats: list[Chat]) -> None:
+        if not chats or chats[0].seq > self._next_seq:
+            # Some fell out of what is kept meanwhile.
+            self._status = OLDER_EXIST
+            if self._next_seq == self._first:
+                self._first = self._next_seq = chats[0].seq if chats else self._last + 1
+        if chats:
+            self._next_seq = chats[-1].seq + 1
+        else:
+            self._last = self._next_seq - 1
+
+    def end(self) -> End:
+        if self._next_seq == self._first:
+            return End(self._room, 0, 0, self._status)
+        return End(self._room, self._first, self._next_seq - 1, self._status)
+
+
+class _Matches:
+    """The answer to `search`."""
+
+    def __init__(self, room: str, found: Found) -> None:
+        self._room = room
+        self._seqs: Sequence[int] = found.seqs
+        self._status = OLDER_EXIST if found.is_cut else NOTHING_IS_MISSING
+        self._first = self._last = 0
+
+    def next_slice(self, log: RoomLog, max_bytes: int) -> _Slice | None:
+        return log.pick(self._room, self._seqs, max_bytes) if self._seqs else None
+
+    def found(self, chats: list[Chat]) -> None:
+        if chats:
+            self._first = self._first or chats[0].seq
+            self._last = chats[-1].seq
+            self._seqs = self._seqs[bisect_right(self._seqs, self._last) :]
+        else:
+            self._seqs = ()
+
+    def end(self) -> End:
+        return End(self._room, self._first, self._last, self._status)
 
 
 class CatchUp:
@@ -89,7 +148,12 @@ class CatchUp:
         last = min(newest, before - 1) if before else newest
         first = max(oldest, last - limit + 1)
         status = OLDER_EXIST if first > oldest and oldest <= newest else NOTHING_IS_MISSING
-        self._query = _Query(room, first, last, status)
+        self._query = _Range(room, first, last, status)
+        self._session.hold()
+
+    def show(self, room: str, found: Found) -> None:
+        """Owe the messages that a search found."""
+        self._query = _Matches(room, found)
         self._session.hold()
 
     def fall_behind(self, member: Member, seq: int) -> None:
@@ -143,24 +207,22 @@ class CatchUp:
         return self._advance_member(next(iter(self._behind.values())))
 
     def _advance_query(self, query: _Query) -> bool:
-        if query.next_seq > query.last:
+        try:
+            answer = query.next_slice(self._log, self._slice_bytes)
+        except Exception:
+            self._reading_failed(Failure())
+            return False
+        if answer is None:
             self._query = None
             self._session.release()
             self._outlet.send(query.end())
             return True
-        return self._read(query.room, query.next_seq, query.last, lambda chats: self._pay_query(query, chats))
+        return self._take(answer, lambda chats: self._pay_query(query, chats))
 
     def _pay_query(self, query: _Query, chats: list[Chat]) -> bool:
-        if not chats or chats[0].seq > query.next_seq:
-            # Some fell out of what is kept meanwhile.
-            query.status = OLDER_EXIST
-            if query.next_seq == query.first:
-                query.first = query.next_seq = chats[0].seq if chats else query.last + 1
-            if not chats:
-                query.last = query.next_seq - 1
+        query.found(chats)
         for chat in chats:
             self._outlet.send(chat)
-            query.next_seq = chat.seq + 1
         return True
 
     def _advance_member(self, member: Member) -> bool:
@@ -191,7 +253,12 @@ class CatchUp:
             self._catch_up_with(member)
             return True
         last = newest if member.end is None else member.end.last
-        return self._read(room, member.next_seq, last, lambda chats: self._pay_member(member, chats))
+        try:
+            answer = self._log.read(room, member.next_seq, last, self._slice_bytes)
+        except Exception:
+            self._reading_failed(Failure())
+            return False
+        return self._take(answer, lambda chats: self._pay_member(member, chats))
 
     def _catch_up_with(self, member: Member) -> None:
         """*member* has everything that was said."""
@@ -226,13 +293,8 @@ class CatchUp:
         left = self._behind.get(member.room.name) is not member
         return left or member.lagged or self._session.ended
 
-    def _read(self, room: str, first: int, last: int, pay: Callable[[list[Chat]], bool]) -> bool:
-        """Read from the log and pay; False where something has to be waited for."""
-        try:
-            answer = self._log.read(room, first, last, self._slice_bytes)
-        except Exception:
-            self._reading_failed(Failure())
-            return False
+    def _take(self, answer: _Slice, pay: Callable[[list[Chat]], bool]) -> bool:
+        """Pay with what the log answers; False where it has to be waited for."""
         if not isinstance(answer, Deferred):
             return pay(answer)
         self._reading = True

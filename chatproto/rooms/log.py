@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from zlib import crc32
@@ -16,9 +17,23 @@ from zlib import crc32
 from twisted.internet.defer import Deferred
 
 from chatproto.limits import Limits
+from chatproto.rooms.remembered import Recent, Remembered, take_bytes
+from chatproto.rooms.words import words_of
 from chatproto.wire.messages import MAX_U64, Chat
 
-__all__ = ["Kept", "MemoryLog", "NotStored", "Receipt", "Receipts", "RoomLog"]
+__all__ = [
+    "MAX_SEARCH_S",
+    "Found",
+    "Kept",
+    "MemoryLog",
+    "NotStored",
+    "Receipt",
+    "Receipts",
+    "RoomLog",
+]
+
+MAX_SEARCH_S = 0.05
+"""How long one search in memory may take, which nobody else has the reactor meanwhile."""
 
 FORGOTTEN_PLACES = 65_536
 """For the newest numbers of forgotten rooms; so many bound the memory, whatever rooms there were."""
@@ -39,6 +54,14 @@ class NotStored(Exception):
     """The history could not keep a message, and nobody saw it; the text is one sentence for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found: sequence numbers, ascending, and whether there may be older ones that match."""
+
+    seqs: Sequence[int]
+    is_cut: bool
+
+
 class RoomLog(Protocol):
     """Where the messages of rooms are kept. Every answer may be a Deferred, and need not be one."""
 
@@ -52,8 +75,14 @@ class RoomLog(Protocol):
         the answer of `append` is there.
         """
 
+    def prepare(self, room: str) -> Deferred[None] | None:
+        """Have at hand what is to be known of *room*, before people enter it: None if it is.
+
+        Else a Deferred; ask again when it has fired.
+        """
+
     def enter(self, room: str) -> None:
-        """People are in *room* from now on."""
+        """People are in *room* from now on. MUST have been prepared in this turn of the reactor."""
 
     def leave(self, room: str) -> None:
         """Nobody is in *room* any more."""
@@ -70,8 +99,9 @@ class RoomLog(Protocol):
     def bounds(self, room: str) -> tuple[int, int]:
         """The oldest sequence number that is kept (if none is, the next to come) and the newest (or 0).
 
-        MUST count a message from when *kept* is told of it on, neither sooner nor later: who joins gets
-        everything up to then from a replay, and everything after it as it is said.
+        May only be asked about a room that is prepared or has people in it. MUST count a message from when
+        *kept* is told of it on, neither sooner nor later: who joins gets everything up to then from a replay,
+        and everything after it as it is said.
         """
 
     def read(self, room: str, first: int, last: int, max_bytes: int) -> list[Chat] | Deferred[list[Chat]]:
@@ -79,6 +109,19 @@ class RoomLog(Protocol):
 
         About *max_bytes* of UTF-8, where a message counts some 100 bytes beside its text; but at least one
         message if there is one. Begins later than *first* where that is not kept any more.
+        """
+
+    def search(self, room: str, words: Sequence[str], limit: int) -> Found | Deferred[Found]:
+        """The newest *limit* messages of *room* that have all *words*, which `searched_words` made.
+
+        May give up before it has looked at everything, and then says that what was found is cut off.
+        Raises NotImplementedError where this log cannot search.
+        """
+
+    def pick(self, room: str, seqs: Sequence[int], max_bytes: int) -> list[Chat] | Deferred[list[Chat]]:
+        """Of the messages *seqs*, which ascend, those that are kept, or about the first *max_bytes* of them.
+
+        As with `read` that is at least one message if there is one.
         """
 
 
@@ -101,63 +144,6 @@ class Receipts:
             self._known[key, id] = receipt
 
 
-class _Remembered:
-    """The messages of one room: a list whose front is cut off now and then, so that any slice is cheap."""
-
-    __slots__ = ("bytes", "chats", "last", "start")
-
-    def __init__(self, last: int) -> None:
-        self.chats: list[Chat | None] = []
-        self.start = 0  # of what is kept, in chats
-        self.last = last
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.chats) - self.start
-
-    def add(self, chat: Chat) -> int:
-        """Keep one message; the bytes that this takes."""
-        cost_bytes = _cost_bytes(chat)
-        self.chats.append(chat)
-        self.last = chat.seq
-        self.bytes += cost_bytes
-        return cost_bytes
-
-    def forget_oldest(self) -> int:
-        """Drop one message; the bytes that this gave back."""
-        chat = self.chats[self.start]
-        assert chat is not None
-        self.chats[self.start] = None
-        self.start += 1
-        if self.start * 2 > len(self.chats):
-            del self.chats[: self.start]
-            self.start = 0
-        cost_bytes = _cost_bytes(chat)
-        self.bytes -= cost_bytes
-        return cost_bytes
-
-    def slice(self, first: int, last: int, max_bytes: int) -> list[Chat]:
-        oldest = self.last - len(self) + 1
-        begin = self.start + max(first, oldest) - oldest
-        end = self.start + min(last, self.last) - oldest + 1
-        found: list[Chat] = []
-        size_bytes = 0
-        for index in range(begin, end):
-            chat = self.chats[index]
-            assert chat is not None
-            found.append(chat)
-            size_bytes += _cost_bytes(chat)
-            if size_bytes >= max_bytes:
-                break
-        return found
-
-
-def _cost_bytes(chat: Chat) -> int:
-    """About what a message takes in memory: its text (up to 4 bytes a character), its fields, its place."""
-    text = chat.text
-    return 400 + (len(text) if text.isascii() else 4 * len(text))
-
-
 def _place(room: str) -> int:
     """Where the numbers of a forgotten room stand. Rooms that share a place skip some and repeat none."""
     return crc32(room.encode()) % FORGOTTEN_PLACES
@@ -177,18 +163,20 @@ class MemoryLog:
         self.epoch = secrets.randbelow(MAX_U64) + 1
         self._limits = limits or Limits()
         self._wall_clock = wall_clock
-        self._rooms: OrderedDict[str, _Remembered] = OrderedDict()  # the one silent for longest first
-        self._filled: OrderedDict[str, _Remembered] = OrderedDict()  # of these, those with messages
+        self._rooms: OrderedDict[str, Remembered] = OrderedDict()  # the one silent for longest first
+        self._recent = Recent(self._limits)
         self._forgotten: dict[int, int] = {}  # the newest number of forgotten rooms, by _place
         self._in_use: set[str] = set()
         self._receipts = Receipts(self._limits.max_remembered_ids)
-        self._bytes = 0
         self._newest_ms = 0
         self._kept: Kept = lambda chat, sender: None
 
     def start(self, kept: Kept) -> None:
         """See `RoomLog.start`."""
         self._kept = kept
+
+    def prepare(self, room: str) -> None:
+        """See `RoomLog.prepare`."""
 
     def enter(self, room: str) -> None:
         """See `RoomLog.enter`."""
@@ -209,11 +197,8 @@ class MemoryLog:
         # A clock that is set back must not turn the history round.
         self._newest_ms = max(self._newest_ms, int(self._wall_clock() * 1000))
         chat = Chat(room, remembered.last + 1, self._newest_ms, nick, text)
-        self._bytes += remembered.add(chat)
         self._rooms.move_to_end(room)
-        self._filled[room] = remembered
-        self._filled.move_to_end(room)
-        self._shrink(room, remembered)
+        self._recent.add(room, remembered, chat)
         receipt = Receipt(chat.seq, chat.time)
         self._receipts.add(key, id, receipt)
         self._kept(chat, sender)
@@ -225,37 +210,46 @@ class MemoryLog:
         if remembered is None:
             newest = self._forgotten.get(_place(room), 0)
             return newest + 1, newest
-        return remembered.last - len(remembered) + 1, remembered.last
+        return remembered.first, remembered.last
 
     def read(self, room: str, first: int, last: int, max_bytes: int) -> list[Chat]:
         """See `RoomLog.read`."""
         remembered = self._rooms.get(room)
         return [] if remembered is None else remembered.slice(first, last, max_bytes)
 
-    def _begin(self, room: str) -> _Remembered:
+    def search(self, room: str, words: Sequence[str], limit: int) -> Found:
+        """See `RoomLog.search`. Gives up after `MAX_SEARCH_S`."""
+        oldest, newest = self.bounds(room)
+        seqs = array("Q")
+        wanted = set(words)
+        deadline_s = time.monotonic() + MAX_SEARCH_S
+        for seq in range(newest, oldest - 1, -1):
+            chat = self._rooms[room].get(seq)
+            assert chat is not None
+            if wanted.issubset(words_of(chat.text)):
+                if len(seqs) >= limit:
+                    return Found(seqs[::-1], True)
+                seqs.append(seq)
+            if time.monotonic() > deadline_s:
+                return Found(seqs[::-1], seq > oldest)
+        return Found(seqs[::-1], False)
+
+    def pick(self, room: str, seqs: Sequence[int], max_bytes: int) -> list[Chat]:
+        """See `RoomLog.pick`."""
+        remembered = self._rooms.get(room)
+        if remembered is None:
+            return []
+        kept = map(remembered.get, seqs)
+        return take_bytes((chat for chat in kept if chat is not None), max_bytes)
+
+    def _begin(self, room: str) -> Remembered:
         if len(self._rooms) >= self._limits.max_rooms:
             silent = next((name for name in self._rooms if name not in self._in_use), None)
             if silent is None:
                 raise NotStored("there are as many rooms as this server can remember; use one that exists")
             forgotten = self._rooms.pop(silent)
-            self._bytes -= forgotten.bytes
-            self._filled.pop(silent, None)
+            self._recent.forget(silent, forgotten)
             place = _place(silent)
             self._forgotten[place] = max(forgotten.last, self._forgotten.get(place, 0))
-        remembered = self._rooms[room] = _Remembered(self._forgotten.get(_place(room), 0))
+        remembered = self._rooms[room] = Remembered(self._forgotten.get(_place(room), 0))
         return remembered
-
-    def _shrink(self, room: str, spoken: _Remembered) -> None:
-        """Keep the bounds after a message in *room*."""
-        limits = self._limits
-        surplus = len(spoken) - limits.max_room_log_messages
-        while surplus > 0 or (spoken.bytes > limits.max_room_log_bytes and len(spoken)):
-            self._bytes -= spoken.forget_oldest()
-            surplus -= 1
-        if not spoken.bytes:
-            del self._filled[room]
-        while self._bytes > limits.max_log_bytes:
-            silent, remembered = next(iter(self._filled.items()))
-            self._bytes -= remembered.forget_oldest()
-            if not remembered.bytes:
-                del self._filled[silent]

@@ -13,11 +13,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chatproto.rooms.log import NotStored, Receipt
+from chatproto.rooms.log import Found, NotStored, Receipt
 from chatproto.rooms.moderation import Action
 from chatproto.rooms.names import NameRefused, check_room, parse_nick
 from chatproto.rooms.names import Nick as Name
 from chatproto.rooms.room import Member
+from chatproto.rooms.words import searched_words
 from chatproto.text import TextRefused, check_text
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import (
@@ -48,6 +49,8 @@ __all__ = ["take_up"]
 _log = Logger(namespace="chatproto.rooms.requests")
 
 MAX_LOGIN_FAILURES = 3
+
+MAX_SEARCHED_WORDS = 32
 
 
 def take_up(session: Session, request: Message | ProtocolError) -> None:
@@ -89,6 +92,9 @@ def _join(session: Session, message: Join) -> None:
         return session.refuse(ErrorCode.TOO_MANY_ROOMS, "the server is full of rooms; use one that exists")
     if hub.moderation.holds(Action.BAN, room, name.key):
         return session.refuse(ErrorCode.NOT_ALLOWED, f"{name.text} is banned from {room}")
+    preparing = hub.log.prepare(room)
+    if preparing is not None:
+        return session.postpone(message, preparing)
     if session.name is None:
         if hub.nicks.claim(name, session) is not None:
             return _refuse_taken(session, name)
@@ -233,7 +239,42 @@ def _ping(session: Session, message: Ping) -> None:
 
 
 def _search(session: Session, message: Search) -> None:
-    session.refuse(ErrorCode.NOT_SUPPORTED, "the history of this server cannot be searched")
+    member = _member(session, message.room)
+    if member is None:
+        return
+    words = searched_words(message.query)
+    if not words:
+        return session.refuse(ErrorCode.BAD_TEXT, "there is no word to search for")
+    if len(words) > MAX_SEARCHED_WORDS:
+        return session.refuse(ErrorCode.BAD_TEXT, f"search for at most {MAX_SEARCHED_WORDS} words")
+    room = member.room.name
+    try:
+        answer = session.hub.log.search(room, words, message.limit)
+    except Exception:
+        return _searched(session, room, Failure())
+    if isinstance(answer, Found):
+        session.pause_for_others()
+        return _searched(session, room, answer)
+    session.hold()
+    found: Callable[[Any], None] = partial(_search_answered, session, room)
+    answer.addBoth(found).addErrback(session.give_up)
+    return None
+
+
+def _search_answered(session: Session, room: str, outcome: Found | Failure) -> None:
+    session.release()
+    if not session.ended:
+        _searched(session, room, outcome)
+        session.go_on()
+
+
+def _searched(session: Session, room: str, outcome: Found | Failure) -> None:
+    if isinstance(outcome, Found):
+        return session.catch_up.show(room, outcome)
+    if outcome.check(NotImplementedError):
+        return session.refuse(ErrorCode.NOT_SUPPORTED, "the history of this server cannot be searched")
+    _log.failure("the log could not be searched", outcome)
+    return session.refuse(ErrorCode.NOT_SUPPORTED, "the history cannot be searched at the moment; try later")
 
 
 def _login(session: Session, message: Login) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -46,7 +47,8 @@ MAX_UNANSWERED = 256
 class Session:
     """One person's session, from the connection's beginning to its end, whichever way it ends.
 
-    `id` is never used again. Faces call `receive`, `finish_input`, `lost`, `drained` and `stalled`.
+    `id` is never used again. Faces call `receive`, `finish_input`, `lost`, `drained` and `stalled`. Once
+    it has `ended`, `reason` is what others were told, and `farewell` the last message, if there was one.
     """
 
     def __init__(self, hub: Hub, id: int, outlet: Outlet) -> None:
@@ -57,6 +59,8 @@ class Session:
         self.account: str | None = None
         self.members: dict[str, Member] = {}
         self.ended = False
+        self.reason = ""
+        self.farewell: Message | None = None
         self._requests: deque[Request] = deque()
         self.catch_up = CatchUp(self)
         self._input_is_over = False
@@ -191,6 +195,7 @@ class Session:
         if self.ended:
             return
         self.ended = True
+        self.reason, self.farewell = reason, farewell
         self._requests.clear()
         for call in (self._join_timeout, self._next_turn, self._breaking):
             if call is not None and call.active():
@@ -244,6 +249,8 @@ class Session:
         for _ in range(TURN_REQUESTS):
             if not self._requests or self._held or self.ended or self.unanswered >= MAX_UNANSWERED:
                 return
+            if self._next_turn is not None:
+                return
             if self.outlet.queued_bytes * 2 > self.outlet.max_queued_bytes:
                 self.outlet.notify()
                 return
@@ -279,6 +286,25 @@ class Session:
             self._join_timeout.cancel()
             self._join_timeout = None
         self.outlet.send(Welcome(self.id, name.text, self.hub.log.epoch, self.hub.server))
+
+    def postpone(self, request: Message, until: Deferred[None]) -> None:
+        """Take *request*, which is just being taken up, up again when what it needs is there."""
+        self.hold()
+        self._requests.appendleft(request)
+        until.addCallbacks(lambda _: self._postponement_is_over(), self._cannot_be_prepared)
+        until.addErrback(self.give_up)
+
+    def _postponement_is_over(self) -> None:
+        self.release()
+        self.go_on()
+
+    def _cannot_be_prepared(self, failure: Failure) -> None:
+        _log.failure("what the log knows of a room could not be had", failure)
+        self.fail(ErrorCode.TOO_SLOW, "the history cannot be read at the moment; come back", "error")
+
+    def pause_for_others(self) -> None:
+        """What was just done took long: take up nothing more in this turn of the reactor."""
+        self._go_on_later()
 
     def hold(self) -> None:
         """Take up no further request before `release`."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from chatproto.rooms.log import Receipt, RoomLog
+from chatproto.rooms.words import searched_words, words_of
 from chatproto.wire.messages import MAX_U64, Chat
 
 T = TypeVar("T")
@@ -59,9 +60,11 @@ class RoomLogContract:
         """Let go of a log."""
 
     def answer(self, given: T | Deferred[T]) -> T:
+        """An answer that may have to be waited for."""
+        return self.wait(given) if isinstance(given, Deferred) else given
+
+    def wait(self, given: Deferred[T]) -> T:
         """Wait for an answer."""
-        if not isinstance(given, Deferred):
-            return given
         outcome: list[T | Failure] = []
         given.addBoth(outcome.append)
         if not outcome:
@@ -81,6 +84,18 @@ class RoomLogContract:
         """Say *count* things."""
         for number in range(1, count + 1):
             self.say(log, room, f"text {number}")
+
+    def bounds(self, log: RoomLog, room: str) -> tuple[int, int]:
+        """Prepare a room and ask for its bounds."""
+        while (preparing := log.prepare(room)) is not None:
+            self.wait(preparing)
+        return log.bounds(room)
+
+    def find(self, log: RoomLog, room: str, query: str, limit: int = 100) -> tuple[list[int], bool]:
+        """Search a room that is prepared; the numbers, and whether there may be more."""
+        self.bounds(log, room)
+        found = self.answer(log.search(room, searched_words(query), limit))
+        return list(found.seqs), found.is_cut
 
     def read(self, log: RoomLog, room: str, first: int, last: int, max_bytes: int = AMPLE_BYTES) -> list[int]:
         """The numbers of what is read."""
@@ -121,12 +136,38 @@ class RoomLogContract:
         assert [chat.text for chat in told.chats("a")] == [f"text {i}" for i in range(20)]
 
     def test_an_empty_room_begins_with_1_and_has_nothing(self, log: RoomLog) -> None:
-        assert log.bounds("nowhere") == (1, 0)
+        assert self.bounds(log, "nowhere") == (1, 0)
         assert self.read(log, "nowhere", 1, 100) == []
 
     def test_bounds_are_the_oldest_kept_and_the_newest(self, log: RoomLog) -> None:
         self.fill(log, "a", 5)
-        assert log.bounds("a") == (1, 5)
+        assert self.bounds(log, "a") == (1, 5)
+
+    def test_a_room_that_is_prepared_can_be_entered_and_left(self, log: RoomLog) -> None:
+        self.fill(log, "a", 3)
+        for room, bounds in (("a", (1, 3)), ("b", (1, 0))):
+            assert self.bounds(log, room) == bounds
+            log.enter(room)
+            assert log.prepare(room) is None
+            assert self.say(log, room, "text").seq == bounds[1] + 1
+            assert log.bounds(room) == (1, bounds[1] + 1)
+            log.leave(room)
+            assert self.bounds(log, room) == (1, bounds[1] + 1)
+
+    def test_what_is_said_while_a_room_is_prepared_is_counted_when_it_is_told(
+        self, log: RoomLog, told: Told
+    ) -> None:
+        appended = [log.append("a", "ann", "ann", 0, "text", 1)]
+        preparing = [log.prepare("a"), log.prepare("a")]
+        appended.append(log.append("a", "ann", "ann", 0, "text", 1))
+        for prepared in preparing:
+            if prepared is not None:
+                self.wait(prepared)
+        assert self.bounds(log, "a") == (1, len(told.kept))
+        for answer in appended:
+            self.answer(answer)
+        assert self.bounds(log, "a") == (1, 2)
+        assert told.newest_then == [1, 2]
 
     # --- telling --------------------------------------------------------------------------------------------
 
@@ -196,7 +237,7 @@ class RoomLogContract:
 
     def test_an_id_is_known_in_every_room(self, log: RoomLog) -> None:
         assert self.say(log, "a", "hi", id=7) == self.say(log, "b", "hi", id=7)
-        assert log.bounds("b") == (1, 0)
+        assert self.bounds(log, "b") == (1, 0)
 
     def test_ids_belong_to_the_comparison_form_of_a_nickname(self, log: RoomLog) -> None:
         first = self.say(log, "a", "hi", nick="Ann", id=7)
@@ -281,6 +322,110 @@ class RoomLogContract:
         self.say(log, "a", "x" * 4_000)
         assert self.read(log, "a", 1, 2, 1) == [1]
         assert self.read(log, "a", 2, 2, 0) == [2]
+
+    # --- picking --------------------------------------------------------------------------------------------
+
+    def pick(self, log: RoomLog, room: str, seqs: list[int], max_bytes: int = AMPLE_BYTES) -> list[int]:
+        """The numbers of what is picked."""
+        return [chat.seq for chat in self.answer(log.pick(room, seqs, max_bytes))]
+
+    def test_some_messages_are_picked_out(self, log: RoomLog, told: Told) -> None:
+        self.fill(log, "a", 6)
+        self.fill(log, "b", 2)
+        assert self.pick(log, "a", [2, 3, 6]) == [2, 3, 6]
+        assert self.answer(log.pick("a", [4], AMPLE_BYTES)) == [told.chats("a")[3]]
+
+    def test_what_is_not_there_cannot_be_picked(self, log: RoomLog) -> None:
+        self.fill(log, "a", 3)
+        assert self.pick(log, "a", [0, 2, 4, 100]) == [2]
+        assert self.pick(log, "a", []) == []
+        assert self.pick(log, "nowhere", [1]) == []
+
+    def test_about_as_many_bytes_are_picked_as_were_asked_for(self, log: RoomLog) -> None:
+        for _ in range(10):
+            self.say(log, "a", "x" * 1_000)
+        picked = self.pick(log, "a", [1, 3, 5, 7, 9], 3_000)
+        assert picked == [1, 3, 5, 7, 9][: len(picked)]
+        assert 2 <= len(picked) <= 4
+        assert self.pick(log, "a", [4, 5], 0) == [4]
+
+    # --- searching ------------------------------------------------------------------------------------------
+
+    def test_messages_with_all_words_are_found(self, log: RoomLog) -> None:
+        for text in ("Red fish", "blue fish", "fish, RED!", "red", "redfish", "fish red fish"):
+            self.say(log, "a", text)
+        self.say(log, "b", "red fish")
+        assert self.find(log, "a", "red fish") == ([1, 3, 6], False)
+        assert self.find(log, "b", "FISH") == ([1], False)
+        assert self.find(log, "b", "green") == ([], False)
+        assert self.find(log, "nowhere", "fish") == ([], False)
+
+    def test_the_newest_are_found_and_that_there_are_more(self, log: RoomLog) -> None:
+        for number in range(6):
+            self.say(log, "a", "fish" if number % 2 else "fish and bird")
+        assert self.find(log, "a", "fish", 2) == ([5, 6], True)
+        assert self.find(log, "a", "bird", 3) == ([1, 3, 5], False)
+        assert self.find(log, "a", "bird", 0) == ([], True)
+
+    @pytest.mark.parametrize(
+        ("text", "query"),
+        [
+            ("Größe", "GROSSE"),
+            ("ÉCOLE d'été", "ecole ete"),
+            ("Ёлка", "елка"),
+            ("東京都に行く", "京都"),
+            ("東京都に行く", "行"),
+            ("한국어 검색", "국어"),
+            ("हिन्दी में", "हिन्दी"),
+            ("x" * 4_000, "x" * 4_000),
+            ('quo"ted * ^ text:', 'ted"*'),
+            ("AND OR NOT NEAR", "and or not near"),
+            ("𞤀𞤁 new letters", "𞤀𞤁"),
+            ("a\nb\tc", "b c"),
+        ],
+    )
+    def test_words_are_found_in_any_script(self, log: RoomLog, text: str, query: str) -> None:
+        self.say(log, "a", "something else")
+        self.say(log, "a", text)
+        self.say(log, "a", "y" * 4_000)
+        assert self.find(log, "a", query) == ([2], False)
+
+    def test_what_was_not_told_yet_is_not_found(self, log: RoomLog, told: Told) -> None:
+        self.say(log, "a", "fish")
+        answers = [log.append("a", "ann", "ann", 0, "fish", 1) for _ in range(5)]
+        known = len(told.kept)
+        found = self.answer(log.search("a", ["fish"], 100))
+        assert list(found.seqs) == list(range(1, known + 1))
+        for answer in answers:
+            self.answer(answer)
+
+    def test_a_search_finds_what_a_plain_look_finds(self) -> None:
+        words = st.lists(st.sampled_from(["a", "B", "ä", "京", "京都", "x1", "c-d"]), min_size=1, max_size=4)
+
+        @settings(max_examples=self.examples)
+        @given(
+            said=st.lists(st.tuples(ROOMS, words.map(" ".join)), max_size=30),
+            room=ROOMS,
+            query=words.map(" ".join),
+            limit=st.integers(0, 10),
+        )
+        def check(said: list[tuple[str, str]], room: str, query: str, limit: int) -> None:
+            log = self.make_log()
+            log.start(lambda chat, sender: None)
+            for where, text in said:
+                self.say(log, where, text)
+            there = enumerate((text for where, text in said if where == room), 1)
+            wanted = set(searched_words(query))
+            expected = [seq for seq, text in there if wanted <= set(words_of(text))]
+            assert self.find(log, room, query, limit) == (
+                expected[len(expected) - min(limit, len(expected)) :],
+                len(expected) > limit,
+            )
+            self.close(log)
+
+        check()
+
+    # --- any range ------------------------------------------------------------------------------------------
 
     def test_any_range_is_read_completely_in_slices_of_any_size(self) -> None:
         @settings(max_examples=self.examples)

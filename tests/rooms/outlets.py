@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -11,7 +11,7 @@ from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
 from chatproto.rooms.hub import Hub
-from chatproto.rooms.log import Kept, Receipt, RoomLog
+from chatproto.rooms.log import Found, Kept, Receipt, RoomLog
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.messages import Chat, Join, Message
 from chatproto.wire.prepared import Prepared
@@ -143,27 +143,38 @@ class AsyncLog:
 
     Like a thread or a server it first does what it was asked for and gives the answer later, appends in their
     order and reads in theirs, but either may overtake the other. With *fired* every answer is a Deferred that
-    has fired already. While `failing` is set, that is the answer.
+    has fired already. While `failing` is set, that is the answer. With *prepares* it has to look up a room
+    before people enter it, which counts as a read.
     """
 
-    def __init__(self, inner: RoomLog, *, fired: bool = False) -> None:
+    def __init__(self, inner: RoomLog, *, fired: bool = False, prepares: bool = False) -> None:
         self.inner = inner
         self.epoch = inner.epoch
         self.failing: Exception | None = None
         self.appends: deque[_Answer] = deque()
         self.reads: deque[_Answer] = deque()
         self._fired = fired
+        self._prepares = prepares
+        self._prepared: set[str] = set()
 
     def start(self, kept: Kept) -> None:
         self.inner.start(kept)
 
+    def prepare(self, room: str) -> Deferred[None] | None:
+        if not self._prepares or room in self._prepared:
+            return None
+        return self._ask(self.reads, lambda: self._prepared.add(room))
+
     def enter(self, room: str) -> None:
+        assert not self._prepares or room in self._prepared
         self.inner.enter(room)
 
     def leave(self, room: str) -> None:
+        self._prepared.discard(room)
         self.inner.leave(room)
 
     def bounds(self, room: str) -> tuple[int, int]:
+        assert not self._prepares or room in self._prepared
         return self.inner.bounds(room)
 
     def append(self, room: str, nick: str, key: str, id: int, text: str, sender: int) -> Deferred[Receipt]:
@@ -171,6 +182,12 @@ class AsyncLog:
 
     def read(self, room: str, first: int, last: int, max_bytes: int) -> Deferred[list[Chat]]:
         return self._ask(self.reads, lambda: self.inner.read(room, first, last, max_bytes))
+
+    def search(self, room: str, words: Sequence[str], limit: int) -> Deferred[Found]:
+        return self._ask(self.reads, lambda: self.inner.search(room, words, limit))
+
+    def pick(self, room: str, seqs: Sequence[int], max_bytes: int) -> Deferred[list[Chat]]:
+        return self._ask(self.reads, lambda: self.inner.pick(room, seqs, max_bytes))
 
     def _ask(self, waiting: deque[_Answer], find_out: Callable[[], Any]) -> Deferred[Any]:
         answer = _Answer(lambda: self._find_out(find_out))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from rooms.outlets import AsyncLog, assert_nothing_is_left
+from rooms.pumped import PumpedLog
 
-from chatproto.limits import Limits
+from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import Kept, MemoryLog, RoomLog
 from chatproto.rooms.room import Member
 from chatproto.testing import ChatInMemory, Person
@@ -62,6 +65,35 @@ class NotingLog(MemoryLog):
         super().start(note)
 
 
+class NotingSqliteLog(PumpedLog):
+    """The same on disk. As an `AsyncLog` has, it has `appends` and `reads` that can be stepped through."""
+
+    def __init__(self, folder: str, limits: Limits, history: HistoryLimits) -> None:
+        super().__init__(f"{folder}/history", limits, history, lambda: 0.0)
+        self.speakers: dict[tuple[str, int], int] = {}
+
+    def start(self, kept: Kept) -> None:
+        def note(chat: Chat, sender: int) -> None:
+            self.speakers[chat.room, chat.seq] = sender
+            kept(chat, sender)
+
+        super().start(note)
+
+    @property
+    def owes(self) -> bool:
+        return self.owed > 0
+
+    @property
+    def appends(self) -> deque[Any]:
+        """One for each answer that is owed; nobody knows which comes next."""
+        return deque([None] * self.owed)
+
+    reads = appends
+
+    def step(self, waiting: object) -> None:
+        self.pump.step(0.001)
+
+
 class Stay:
     """One stay of one person in a room, as it looks from what reached them."""
 
@@ -80,7 +112,7 @@ class Observer(Person):
     What is sent is copied, so that each message that arrives can be told from all others.
     """
 
-    def __init__(self, chat: ChatInMemory, log: NotingLog) -> None:
+    def __init__(self, chat: ChatInMemory, log: NotingLog | NotingSqliteLog) -> None:
         super().__init__(chat)
         self.log = log
         self.hub = chat.hub
@@ -245,8 +277,8 @@ class HubMachine(RuleBasedStateMachine):
             rename_interval_s=0,
             max_rooms_per_session=2,
         )
-        self.log = NotingLog(self.limits)
-        self.later = AsyncLog(self.log, fired=self.kind == "fired") if self.kind != "at once" else None
+        self.log = self.make_log(HistoryLimits(max_history_room_messages=keeps))
+        self.later = self.make_later()
         log: RoomLog = self.later or self.log
         self.chat = ChatInMemory(self.limits, log)
         self.newest_id = 0
@@ -255,6 +287,19 @@ class HubMachine(RuleBasedStateMachine):
         for nick, room in (("ann", "a"), ("bob", "a"), ("eve", "b")):
             self.arrive(nick, room, 100, 0, False)
             self.people[-1].join("b" if room == "a" else "a")
+
+    def make_log(self, history: HistoryLimits) -> NotingLog | NotingSqliteLog:
+        if self.kind != "sqlite":
+            return NotingLog(self.limits)
+        self.folder = TemporaryDirectory(prefix="chatproto-test-")
+        return NotingSqliteLog(self.folder.name, self.limits, history)
+
+    def make_later(self) -> AsyncLog | NotingSqliteLog | None:
+        if isinstance(self.log, NotingSqliteLog):
+            return self.log
+        if self.kind == "at once":
+            return None
+        return AsyncLog(self.log, fired=self.kind == "fired", prepares=True)
 
     def person(self, number: int) -> Observer | None:
         """One of those who are there and are read from."""
@@ -487,8 +532,16 @@ class HubMachine(RuleBasedStateMachine):
         assert len(hub.nicks) == len(held)
 
     def teardown(self) -> None:
-        if not self.people:
-            return
+        try:
+            if self.people:
+                self.end_well()
+        finally:
+            if self.kind == "sqlite":
+                assert isinstance(self.log, NotingSqliteLog)
+                self.log.close_now()
+                self.folder.cleanup()
+
+    def end_well(self) -> None:
         self.everyone_reads()
         for person in self.people:
             person.disconnect()
@@ -498,7 +551,7 @@ class HubMachine(RuleBasedStateMachine):
         assert_nothing_is_left(self.chat.hub, self.chat.clock)
 
 
-KINDS = pytest.mark.parametrize("kind", ["at once", "fired", "later"])
+KINDS = pytest.mark.parametrize("kind", ["at once", "fired", "later", "sqlite"])
 
 
 @KINDS

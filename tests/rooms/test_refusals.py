@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from chatproto.limits import Limits
-from chatproto.rooms.log import MemoryLog, NotStored, Receipt
+from chatproto.rooms.log import Found, MemoryLog, NotStored, Receipt
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import Error, Join, Login, Message, Moderate, Ping, Pong, Say, Search, Tell, Who
@@ -19,6 +19,13 @@ class FullLog(MemoryLog):
 
     def append(self, room: str, nick: str, key: str, id: int, text: str, sender: int) -> Receipt:
         raise NotStored("the disk is full")
+
+
+class UnsearchableLog(MemoryLog):
+    """A log that cannot be searched."""
+
+    def search(self, room: str, words: Sequence[str], limit: int) -> Found:
+        raise NotImplementedError
 
 
 def asks(*requests: Message | ProtocolError, joined: bool = True, **hub: Any) -> Callable[[], Person]:
@@ -82,7 +89,7 @@ REFUSED: dict[ErrorCode, Callable[[], Person]] = {
     ErrorCode.TOO_SLOW: takes_nothing,
     ErrorCode.TIMEOUT: does_not_join,
     ErrorCode.RATE_LIMITED: is_renamed_too_often,
-    ErrorCode.NOT_SUPPORTED: asks(Search("", "hi", 10)),
+    ErrorCode.NOT_SUPPORTED: asks(Search("", "hi", 10), log=UnsearchableLog()),
 }
 """How each error comes about."""
 
@@ -111,6 +118,6 @@ def test_the_text_of_an_error_repeats_nothing_of_what_was_refused() -> None:
     person = asks(
         Login(secret, secret), Join(f"{secret} {secret}"), Join("ann", f"{secret} x"), joined=False
     )()
-    person.ask(Join("ann"), Say(0, secret, "hi"), Say(0, "", f"{secret}\x00"), Search("", secret, 1))
+    person.ask(Join("ann"), Say(0, secret, "hi"), Say(0, "", f"{secret}\x00"), Search(secret, secret, 1))
     assert len(person.errors) == 6
     assert not [error.text for error in person.got(Error) if secret in error.text]

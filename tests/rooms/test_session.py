@@ -574,11 +574,6 @@ class TestQuestions:
         ann.ask(Ping(0), Ping(2**53 - 1))
         assert ann.got(Pong) == [Pong(0), Pong(2**53 - 1)]
 
-    def test_search_is_not_supported_in_memory(self, chat: ChatInMemory) -> None:
-        ann = chat.join("ann")
-        ann.ask(Search("", "hi", 10))
-        assert error_of(ann).code == ErrorCode.NOT_SUPPORTED
-
 
 class TestLogin:
     def test_it_is_not_supported_without_accounts(self, chat: ChatInMemory) -> None:

@@ -1,0 +1,468 @@
+"""Writing the durable history: many messages in one commit, and what is done when there is none to be had.
+
+Everything here runs in one thread and waits for the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
+
+from chatproto.rooms.log import NotStored, Receipt
+from chatproto.rooms.sqlite_file import (
+    MOST_ROOMS,
+    MOST_SEQ,
+    SEQ_BITS,
+    connect_writer,
+    place_of,
+    reason_of,
+)
+from chatproto.rooms.words import indexed_text
+from chatproto.wire.messages import Chat
+
+__all__ = [
+    "Committed",
+    "Outcome",
+    "Said",
+    "Unwritable",
+    "Writer",
+    "delete_words",
+    "insert_messages",
+    "newest_of",
+    "round_number",
+]
+
+MOST_IN_A_STATEMENT = 1_024
+"""Rows; each needs about a KiB of the prepared statement."""
+
+FEW_ROWS = 64
+
+CHECK_S = 0.1
+"""Before a commit one looks whether the file is in its place, if not so lately; after it in any case."""
+
+MOST_KNOWN_ROOMS = 10_000
+"""Rooms whose newest number the writer has at hand; it looks up the others."""
+
+T = TypeVar("T")
+
+
+class Said(NamedTuple):
+    """A message that is to be kept."""
+
+    room: str
+    nick: str
+    key: str
+    id: int
+    text: str
+    sender: int
+    time_ms: int
+    answer: Any
+    """Whoever waits for the outcome; nothing to the writer."""
+
+
+Outcome = Chat | Receipt | NotStored
+"""A message that is kept now, the receipt of one that was kept before, or why it is not kept."""
+
+
+class Unwritable(Exception):
+    """Nothing can be kept at the moment; the text is part of a sentence."""
+
+
+@dataclass(slots=True)
+class Committed:
+    """What came of a batch: an outcome for each message, and of each room its number and what was removed."""
+
+    outcomes: list[Outcome]
+    rooms: dict[str, tuple[int, int]]
+
+
+@dataclass(slots=True)
+class _Numbers:
+    """What the writer knows of a room."""
+
+    number: int
+    newest: int
+    removed: int
+
+
+class _Repeated(Exception):
+    """Ids of a batch came before."""
+
+
+class _Displaced(Exception):
+    """The file is not where it was: what is there instead, if anything."""
+
+
+class _Insert:
+    """An INSERT of any number of rows, as many at a time as there are in the largest power of 2.
+
+    There are few statements for a commit, because after each a thread has to wait for the interpreter, in
+    which others may be computing; and few altogether, so that SQLite can keep them ready. See `round_number`.
+    """
+
+    def __init__(self, head: str, width: int, tail: str = "") -> None:
+        row = f"({', '.join('?' * width)})"
+        self._width = width
+        self._statements = {
+            rows: f"{head} VALUES {', '.join([row] * rows)} {tail}"
+            for rows in (1 << power for power in range(MOST_IN_A_STATEMENT.bit_length()))
+        }
+
+    def __call__(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Insert *rows*; how many were inserted or changed."""
+        values = list(chain.from_iterable(rows))
+        begin = changed = 0
+        while begin < len(rows):
+            size = min(1 << (len(rows) - begin).bit_length() - 1, MOST_IN_A_STATEMENT)
+            some = values
+            if size < len(rows):
+                some = values[begin * self._width : (begin + size) * self._width]
+            changed += connection.execute(self._statements[size], some).rowcount
+            begin += size
+        return changed
+
+
+def round_number(rows: int) -> int:
+    """How many of so many rows are inserted with few statements: all of them, or at least seven of eight."""
+    spare_bits = max(0, rows.bit_length() - 3)
+    return rows if rows < FEW_ROWS else rows >> spare_bits << spare_bits
+
+
+_insert_messages = _Insert("INSERT INTO messages", 4)
+_insert_words = _Insert("INSERT INTO words (rowid, body)", 2)
+_delete_words = _Insert("INSERT INTO words (words, rowid, body)", 3)
+
+
+def insert_messages(connection: sqlite3.Connection, messages: list[tuple[int, int, str, str]]) -> None:
+    """Within a transaction: enter messages (place, time, nick, text), which ascend, and index their words."""
+    _insert_messages(connection, messages)
+    _insert_words(connection, [(place, indexed_text(text)) for place, _, _, text in messages])
+
+
+def delete_words(connection: sqlite3.Connection, texts: list[tuple[int, str]]) -> None:
+    """Within a transaction: take messages (place, text), which ascend, out of the index of words."""
+    _delete_words(connection, [("delete", place, indexed_text(text)) for place, text in texts])
+
+
+def newest_of(connection: sqlite3.Connection, number: int) -> int:
+    """The newest sequence number of a room that is kept, or 0."""
+    [place] = connection.execute(
+        "SELECT max(place) FROM messages WHERE place BETWEEN ? AND ?",
+        (place_of(number, 0), place_of(number, MOST_SEQ)),
+    ).fetchone()
+    return place & MOST_SEQ if place is not None else 0
+
+
+class Writer:
+    """Keeps messages in the history at *path*; *connection* is open to write to it.
+
+    An id is known for *remember_ms*. *park* gives a context within which nobody else in this process has the
+    file open.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        connection: sqlite3.Connection,
+        *,
+        remember_ms: int,
+        timeout_s: float,
+        park: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.connection = connection
+        self.path = path
+        self._remember_ms = remember_ms
+        self._timeout_s = timeout_s
+        self._park = park
+        # What was said too long ago is replaced, as if it were not there.
+        self._insert_said = _Insert(
+            "INSERT INTO said",
+            4,
+            "ON CONFLICT (key, id) DO UPDATE SET seq = excluded.seq, time_ms = excluded.time_ms "
+            f"WHERE said.time_ms < excluded.time_ms - {remember_ms}",
+        )
+        self._rooms: OrderedDict[str, _Numbers] = OrderedDict()
+        self._next_number = 1
+        self._epoch = 0
+        self._newest_place = 0
+        self._file: tuple[int, int] | None = None
+        self._wal: tuple[int, int] | None = None
+        self._checked_s = 0.0
+        self._must_reopen = False
+        self._is_lost = False
+        self._look_around()
+
+    def _look_around(self) -> None:
+        connection = self.connection
+        [newest] = connection.execute("SELECT max(number) FROM rooms").fetchone()
+        self._next_number = (newest or 0) + 1
+        [self._epoch] = connection.execute("SELECT epoch FROM about").fetchone()
+        self._rooms.clear()
+        self._file = _identity(self.path)
+        self._wal = _identity(f"{self.path}-wal")
+        self._must_reopen = False
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+
+    # --- keeping --------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Sequence[Said]) -> Committed:
+        """Keep *batch* in one commit. Raises Unwritable, and then nothing of it is kept."""
+        return self._try(lambda: self._commit(batch))
+
+    def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Change something else in the file, in a transaction of its own. Raises Unwritable."""
+        return self._try(lambda: self._transact(change))
+
+    def probe(self) -> None:
+        """Find out whether anything can be kept. Raises Unwritable."""
+        self.write(lambda connection: connection.execute("UPDATE about SET newest_ms = newest_ms"))
+
+    def note_removed(self, rooms: dict[str, int]) -> None:
+        """Messages were removed: of each room up to a number."""
+        for name, removed in rooms.items():
+            numbers = self._rooms.get(name)
+            if numbers is not None:
+                numbers.removed = removed
+
+    def _try(self, do: Callable[[], T]) -> T:
+        if self._is_lost:
+            raise Unwritable("its file is gone, and the server must be started again")
+        try:
+            try:
+                if self._must_reopen:
+                    self._check_place()
+                    self._reopen()
+                return do()
+            except _Displaced:
+                # Nothing was kept so far. Put that right, and try once more.
+                self._put_in_place()
+                return do()
+        except _Displaced as displaced:
+            raise Unwritable(str(displaced)) from displaced
+        except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorname", "") not in ("SQLITE_FULL", "SQLITE_BUSY"):
+                self._must_reopen = True  # some troubles stick to the connection
+            raise Unwritable(reason_of(error)) from error
+
+    def _transact(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = change(connection)
+            if time.monotonic() - self._checked_s > CHECK_S:
+                self._check_place()
+            connection.execute("COMMIT")
+        except BaseException:
+            # After some errors SQLite has rolled back by itself.
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _commit(self, batch: Sequence[Said]) -> Committed:
+        rooms: dict[str, _Numbers] = {}
+        try:
+            outcomes = self._transact(lambda connection: self._keep(connection, batch, rooms, {}))
+        except _Repeated:
+            known = self._known(batch)
+            rooms.clear()
+            outcomes = self._transact(lambda connection: self._keep(connection, batch, rooms, known))
+        try:
+            self._check_place()
+        except _Displaced:
+            # It went while this was written, to a file that nobody will find again.
+            try:
+                self._put_in_place()
+            except BaseException:
+                self._undo(outcomes, rooms, batch)
+                raise
+        for name, numbers in rooms.items():
+            if numbers.number == self._next_number:
+                self._next_number += 1
+            self._rooms[name] = numbers
+            self._rooms.move_to_end(name)
+            self._newest_place = place_of(numbers.number, numbers.newest)
+        while len(self._rooms) > MOST_KNOWN_ROOMS:
+            self._rooms.popitem(last=False)
+        return Committed(
+            outcomes, {name: (numbers.number, numbers.removed) for name, numbers in rooms.items()}
+        )
+
+    def _keep(
+        self,
+        connection: sqlite3.Connection,
+        batch: Sequence[Said],
+        rooms: dict[str, _Numbers],
+        known: dict[tuple[str, int], Receipt],
+    ) -> list[Outcome]:
+        """Give out numbers and write. Nothing but *rooms* is changed here: it may all be rolled back."""
+        outcomes: list[Outcome] = []
+        fresh: dict[tuple[str, int], Chat] = {}
+        messages: list[tuple[int, int, str, str]] = []
+        next_number = self._next_number
+        for room, nick, key, id, text, _, time_ms, _ in batch:
+            if id:
+                receipt = known.get((key, id))
+                earlier = fresh.get((key, id))
+                if earlier is not None:
+                    receipt = Receipt(earlier.seq, earlier.time)
+                if receipt is not None:
+                    outcomes.append(receipt)
+                    continue
+            numbers = rooms.get(room)
+            if numbers is None:
+                numbers = self._find(connection, room)
+                if numbers.number == 0 and next_number <= MOST_ROOMS:
+                    numbers.number = next_number
+                    next_number += 1
+                    connection.execute("INSERT INTO rooms VALUES (?, ?, 0)", (numbers.number, room))
+                if numbers.number:
+                    rooms[room] = numbers
+            if numbers.number == 0 or numbers.newest >= MOST_SEQ:
+                outcomes.append(NotStored("the history has no more numbers to give; nobody saw it"))
+                continue
+            numbers.newest += 1
+            chat = Chat(room, numbers.newest, time_ms, nick, text)
+            outcomes.append(chat)
+            messages.append((place_of(numbers.number, chat.seq), time_ms, nick, text))
+            if id:
+                fresh[key, id] = chat
+        if fresh:
+            said = [(key, id, chat.seq, chat.time) for (key, id), chat in fresh.items()]
+            if self._insert_said(connection, said) < len(said):
+                raise _Repeated
+        if len(rooms) > 1:
+            # The index writes out what it gathered each time that places do not ascend.
+            messages.sort()
+        insert_messages(connection, messages)
+        return outcomes
+
+    def _find(self, connection: sqlite3.Connection, room: str) -> _Numbers:
+        """What is known of a room, to be changed; its number is 0 if there is no such room."""
+        numbers = self._rooms.get(room)
+        if numbers is not None:
+            return _Numbers(numbers.number, numbers.newest, numbers.removed)
+        row = connection.execute("SELECT number, removed FROM rooms WHERE name = ?", (room,)).fetchone()
+        if row is None:
+            return _Numbers(0, 0, 0)
+        number, removed = row
+        return _Numbers(number, max(removed, newest_of(connection, number)), removed)
+
+    def _known(self, batch: Sequence[Said]) -> dict[tuple[str, int], Receipt]:
+        """The receipts of what came before."""
+        known: dict[tuple[str, int], Receipt] = {}
+        for said in batch:
+            row = self.connection.execute(
+                "SELECT seq, time_ms FROM said WHERE key = ? AND id = ? AND time_ms >= ?",
+                (said.key, said.id, said.time_ms - self._remember_ms),
+            ).fetchone()
+            if row is not None:
+                known[said.key, said.id] = Receipt(*row)
+        return known
+
+    def _undo(self, outcomes: Sequence[Outcome], rooms: dict[str, _Numbers], batch: Sequence[Said]) -> None:
+        """Take back what was committed: it must not come to light should the file be found after all."""
+        kept = [(said, chat) for said, chat in zip(batch, outcomes, strict=True) if isinstance(chat, Chat)]
+        texts = sorted((place_of(rooms[chat.room].number, chat.seq), chat.text) for _, chat in kept)
+
+        def take_back(connection: sqlite3.Connection) -> None:
+            delete_words(connection, texts)
+            connection.executemany("DELETE FROM messages WHERE place = ?", [(place,) for place, _ in texts])
+            connection.executemany(
+                "DELETE FROM said WHERE key = ? AND id = ? AND seq = ?",
+                [(said.key, said.id, chat.seq) for said, chat in kept],
+            )
+
+        self._is_lost = True
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        take_back(connection)
+        connection.execute("COMMIT")
+        self._is_lost = False
+
+    # --- the file and its place -----------------------------------------------------------------------------
+
+    def _check_place(self) -> None:
+        """SQLite goes on writing to a file that was removed, and nobody would find it there."""
+        file = _identity(self.path)
+        if file is None:
+            raise _Displaced("its file is gone")
+        if file != self._file:
+            raise _Displaced("another file stands in its place")
+        if self._wal is not None and _identity(f"{self.path}-wal") != self._wal:
+            raise _Displaced("its write-ahead log is gone")
+        self._checked_s = time.monotonic()
+
+    def _put_in_place(self) -> None:
+        """Undo what `_check_place` found, or raise."""
+        file = _identity(self.path)
+        if file is None:
+            try:
+                self._restore()
+            except OSError as error:
+                raise _Displaced("its file is gone") from error
+        elif file != self._file:
+            raise _Displaced("another file stands in its place")
+        else:
+            [is_busy, _, _] = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if is_busy:
+                raise _Displaced("its write-ahead log is gone")
+        self._reopen()
+
+    def _restore(self) -> None:
+        """Write the file anew out of the removed one, which is still open."""
+        copy_path = f"{self.path}-restored"
+        with suppress(FileNotFoundError):
+            os.unlink(copy_path)
+        os.close(os.open(copy_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        copy = sqlite3.connect(copy_path)
+        try:
+            self.connection.backup(copy)
+        finally:
+            copy.close()
+        for leftover in ("-wal", "-shm"):
+            # They belong to the removed file, and would be taken for the new one's.
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}{leftover}")
+        os.link(copy_path, self.path)  # fails if there is something by now
+        os.unlink(copy_path)
+        self._file = _identity(self.path)
+
+    def _reopen(self) -> None:
+        """Begin anew with the file that is there, which MUST be this history."""
+        self._must_reopen = True
+        with self._park():
+            # SQLite shares what it knows of a file among its connections, so all have to go.
+            self.connection.close()
+            self.connection = connect_writer(self.path, self._timeout_s)
+            epoch = self._epoch
+            self._look_around()
+            if self._epoch != epoch or not self._has_newest():
+                self._epoch = epoch
+                self._must_reopen = True
+                raise _Displaced("another history stands in its place")
+
+    def _has_newest(self) -> bool:
+        number, seq = self._newest_place >> SEQ_BITS, self._newest_place & MOST_SEQ
+        row = self.connection.execute("SELECT removed FROM rooms WHERE number = ?", (number,)).fetchone()
+        return number == 0 or (row is not None and max(row[0], newest_of(self.connection, number)) >= seq)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file it is, or None if there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
