@@ -168,6 +168,7 @@ class Crowd:
         self._silent: list[Deferred[None]] = []
 
     def start(self) -> None:
+        """Everybody begins to speak."""
         self._is_talking = True
         for sender in range(self._senders):
             self._say(sender)
@@ -250,9 +251,10 @@ def make_large(path: str, texts: Texts, messages: int, rooms: int) -> None:
         connection.close()
 
 
-async def timed(do: Callable[[], Any]) -> float:
+async def timed(do: Callable[..., Any], *arguments: Any) -> float:
+    """The seconds until *do* has its answer."""
     begin_s = time.perf_counter()
-    answer = do()
+    answer = do(*arguments)
     if isinstance(answer, Deferred):
         await answer
     return time.perf_counter() - begin_s
@@ -292,12 +294,12 @@ async def large(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
             waits["join"].append(await timed(lambda: ensureDeferred(join())))
             oldest, newest = log.bounds(room)
             first = source.randrange(oldest, newest + 1)
-            waits["scroll"].append(await timed(lambda: log.read(room, first, first + 99, 65_536)))
+            waits["scroll"].append(await timed(log.read, room, first, first + 99, 65_536))
             some = texts[source.randrange(20_000)].split()
             words = searched_words(" ".join(source.sample(some, min(2, len(some)))))
-            waits["search"].append(await timed(lambda: log.search(room, words, 50)))
+            waits["search"].append(await timed(log.search, room, words, 50))
             rare = [texts.vocabulary[source.randrange(VOCABULARY // 2, VOCABULARY)]]
-            waits["rare search"].append(await timed(lambda: log.search(room, rare, 50)))
+            waits["rare search"].append(await timed(log.search, room, rare, 50))
             await later(reactor, 0.002)
         found["rss_bytes_after"] = rss_bytes()
         found["written"] = crowd.acknowledged
@@ -334,7 +336,8 @@ async def many(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
             rates.setdefault(name, []).append(bare_rows(options, texts, at_once, indexed=indexed)[0])
         rates.setdefault("file, fdatasync", []).append(bare_file(options, texts)[0])
     print(
-        f"{options.senders} senders in {options.rooms} rooms, {options.rounds} rounds of {options.seconds:g} s:"
+        f"{options.senders} senders in {options.rooms} rooms, "
+        f"{options.rounds} rounds of {options.seconds:g} s:"
     )
     row("", "messages/s", "log beside it")
     for name, values in rates.items():
@@ -343,7 +346,8 @@ async def many(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
     cpu_us = statistics.median(cpus) * 1e6
     p50_ms, p99_ms = (quantile(waits, share) * 1e3 for share in (0.5, 0.99))
     print(
-        f"  log: {cpu_us:.1f} us of CPU for each message; acknowledged after {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms"
+        f"  log: {cpu_us:.1f} us of CPU for each message; "
+        f"acknowledged after {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms"
     )
     return {"rates": rates, "cpu_us": cpu_us, "p50_ms": p50_ms, "p99_ms": p99_ms}
 
@@ -392,7 +396,8 @@ PARTS = {"many": many, "one": one, "large": much}
 async def measure(reactor: Any, options: Options) -> None:
     texts = Texts(1)
     print(
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, load {os.getloadavg()[0]:.1f}\n"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"load {os.getloadavg()[0]:.1f}\n"
     )
     figures = {
         name: await part(reactor, options, texts) for name, part in PARTS.items() if name in options.only
