@@ -298,6 +298,11 @@ class WebSocketTransport:
         return ISSLTransport.providedBy(self._transport)
 
     @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent, for all that is known here."""
+        return self._connection.state is State.OPEN
+
+    @property
     def is_handshaking(self) -> bool:
         """Whether the opening handshake is not over, and can still succeed."""
         return (
@@ -728,8 +733,9 @@ def broadcast(transports: Iterable[WebSocketTransport], message: Prepared | str 
     """Send *message* to all of *transports*; it is encoded once for each class of them, and compressed once.
 
     It waits for nobody: it goes out at the end of the reactor's turn, and a connection that takes too little
-    of it is broken as too slow, by itself.
+    of it is broken as too slow, by itself. One whose opening handshake is not over is left out.
     """
     prepared = message if isinstance(message, Prepared) else Prepared(message)
     for transport in list(transports):
-        transport.send(prepared)
+        if transport.is_open:
+            transport.send(prepared)

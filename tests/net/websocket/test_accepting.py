@@ -91,6 +91,18 @@ class Accepting(WebSocketCase):
         assert (response.status, "sec-websocket-protocol" in response.headers) == (101, False)
         assert application.transport.subprotocol is None
 
+    async def test_a_connection_may_have_a_bound_of_its_own_for_messages(self) -> None:
+        for bound, is_taken in ((100, False), (None, True), (2_000, True)):
+            application = Recorder()
+            accepted = Accepted(application, max_message_bytes=bound)
+            port, _ = await self.serve(Giving(accepted), limits=WebSocketLimits(max_message_bytes=1_000))
+            peer = await self.opened(port)
+            peer.send(TEXT, b"x" * 1_000)
+            if is_taken:
+                await self.has_heard(application)
+            else:
+                assert [event.code for event in await self.heard(peer, 1)] == [1009]
+
     async def test_pages_of_the_same_host_and_of_those_listed_may_come(self) -> None:
         for origins, origin, status in [
             ((), "http://server.example", 101),

@@ -146,6 +146,17 @@ def test_whoever_closes_or_is_gone_is_passed_over() -> None:
     assert places[2].came() == [Event(Opcode.TEXT, NEWS)]
 
 
+def test_whose_opening_handshake_is_not_over_is_left_out_and_the_others_get_it() -> None:
+    factory = WebSocketFactory(Giving(Recorder()), limits=LIMITS, reactor=Clock())
+    line: Any = SlowLine(Clock())
+    line.protocol = factory.buildProtocol(None)
+    line.protocol.makeConnection(line)
+    place = Place()
+    broadcast([line.protocol, place.transport], NEWS)
+    assert line.received() == b""
+    assert place.came() == [Event(Opcode.TEXT, NEWS)]
+
+
 def test_the_slowest_delays_nobody_and_is_broken_by_itself() -> None:
     crowd = Crowd(10)
     slow = crowd.lines[3]

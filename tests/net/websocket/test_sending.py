@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from net.websocket.applications import Applications, Echo, Recorder
+from net.websocket.applications import Applications, Echo, Giving, Recorder
 from net.websocket.conftest import Logged
 from net.websocket.memory import Place
 from net.websocket.sockets import WebSocketCase
@@ -372,3 +372,23 @@ class TestLargeMessages(WebSocketCase):
         await self.until(all_has_come)
         _, peak_bytes = tracemalloc.get_traced_memory()
         assert peak_bytes < 6_000_000  # what the test itself reads at a time, and little more
+
+    async def test_what_waits_is_bounded_on_every_kind_of_connection(self) -> None:
+        for kind in ("tcp", "unix", "tls", "wrapped"):
+            application = Recorder()
+            port, _ = await self.serve(
+                Giving(application), kind, limits=WebSocketLimits(max_queued_bytes=MOST_BYTES)
+            )
+            peer = await self.opened(port, kind=kind, receive_buffer_bytes=4_096)
+            tracemalloc.start()
+            for _ in range(2_000):
+                if application.end is not None:
+                    break
+                application.transport.sendBytesMessage(b"x" * 20_000)
+                await self.turns(1)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert application.ended_with == TOO_SLOW, kind
+            assert queue_told(application) == ["Filled"], kind
+            assert peak_bytes < 10 * MOST_BYTES, kind
+            peer.end.close()
