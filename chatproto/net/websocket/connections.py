@@ -17,7 +17,7 @@ from chatproto.wire.encoding import encode_close
 from chatproto.wire.handshake import Request
 
 if TYPE_CHECKING:
-    from chatproto.net.websocket.transport import WebSocketTransport
+    from chatproto.net.websocket.protocol import WireProtocol
 
 __all__ = ["Connections"]
 
@@ -32,7 +32,7 @@ class Connections:
         self.deadlines = Deadlines(clock)
         self.ping_mark = os.urandom(8)
         """What pings of the layer's own begin with, so that no pong to one is taken for the application's."""
-        self._open: set[WebSocketTransport] = set()
+        self._open: set[WireProtocol] = set()
         self._places: set[Request] = set()  # those that are open or being decided on, if they are counted
         self._waiting_for_empty: list[Deferred[None]] = []
         self._is_shut = False
@@ -58,11 +58,11 @@ class Connections:
         """Nothing comes of *request*, or it is over."""
         self._places.discard(request)
 
-    def add(self, transport: WebSocketTransport) -> None:
+    def add(self, transport: WireProtocol) -> None:
         """A connection more."""
         self._open.add(transport)
 
-    def remove(self, transport: WebSocketTransport) -> None:
+    def remove(self, transport: WireProtocol) -> None:
         """A connection less; those who wait for the last are told."""
         self.deadlines.clear(transport)
         self._open.discard(transport)
@@ -70,7 +70,7 @@ class Connections:
             self.give_place(transport.request)
         self._tell_if_empty()
 
-    def heartbeat(self, transport: WebSocketTransport) -> None:
+    def heartbeat(self, transport: WireProtocol) -> None:
         """The connection is open: its peer is to show that it lives, from time to time."""
         if self.limits.ping_interval_s:
             self.deadlines.set(transport, self.limits.ping_interval_s)

@@ -24,9 +24,11 @@ __all__ = [
     "ClientFactory",
     "ConnectionBroken",
     "ConnectionClosed",
+    "Opening",
     "Refused",
     "ServerFactory",
     "WebSocketProtocol",
+    "ended",
 ]
 
 
@@ -126,6 +128,15 @@ class ConnectionBroken(_Ended, ConnectionLost):
     """
 
 
+def ended(end: End, reason: Failure) -> ConnectionClosed | ConnectionBroken:
+    """What `connectionLost` is told of *end*; *reason* is that of the transport below."""
+    if end.is_clean:
+        return ConnectionClosed(end.code, end.reason)
+    broken = ConnectionBroken(end.code, end.reason)
+    broken.__cause__ = reason.value
+    return broken
+
+
 class Refused(Exception):
     """Raised by a server's `buildProtocol`: there will be no WebSocket.
 
@@ -171,3 +182,19 @@ class ClientFactory(Protocol):
 
     def buildProtocol(self, url: str) -> Application:
         """The application for the connection to *url*."""
+
+
+class Opening(Protocol):
+    """The opening handshake of one connection, which is forgotten when that is over."""
+
+    def begin(self) -> None:
+        """There is a transport."""
+
+    def receive(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def timed_out(self) -> None:
+        """The peer took too long for its part."""
+
+    def lost(self, reason: Failure) -> None:
+        """The transport is gone."""
