@@ -80,12 +80,15 @@ def main(reactor: Any) -> Deferred[None]:
     parser.add_argument("agent", help="the name for the reports")
     parser.add_argument("--level", type=int, default=6, help="how hard to compress (%(default)s)")
     parser.add_argument("--client-no-context-takeover", action="store_true", help="keep no window here")
+    parser.add_argument(
+        "--min-message-bytes", type=int, default=0, help="of what is compressed (%(default)s)"
+    )
     options = parser.parse_args()
-    # Windows kept, but as it is told, and every message compressed.
+    # The server may keep its window.
     deflate = Deflate(
         server_no_context_takeover=False,
         client_no_context_takeover=options.client_no_context_takeover,
-        min_message_bytes=0,
+        min_message_bytes=options.min_message_bytes,
         level=options.level,
     )
     return Deferred.fromCoroutine(run_cases(reactor, options.url, options.agent, deflate))

@@ -114,7 +114,7 @@ def modes_for(judge: Judge, modes: Iterable[Mode]) -> list[Mode]:
     """The modes as the judge has to have them."""
     fitted = []
     for mode in modes:
-        options = [*mode.options, *(("--level", "1") if judge.is_impatient else ())]
+        options = [*mode.options, *judge.needs_options]
         apart = judge.needs_resetting_offers if mode.is_client else ()
         cases = [case for case in mode.cases if not case.startswith(apart)]
         fitted.append(replace(mode, cases=cases, options=options))

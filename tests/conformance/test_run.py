@@ -46,6 +46,7 @@ class Scripted:
     silence_s = 30.0
     serves_for_ever = False
     is_impatient = False
+    needs_options: tuple[str, ...] = ()
     needs_resetting_offers: tuple[str, ...] = ()
 
     def __init__(self, program: str = JUDGE, **verdicts: tuple[str, str] | None) -> None:
@@ -252,10 +253,6 @@ class TestAnImpatientJudge:
         assert len(judged(judge, tmp_path).faults) == 1
         assert len(judge.asked) == 1
 
-    def test_has_the_layer_hurry(self) -> None:
-        options = [mode.options for mode in modes_for(Impatient(0), MODES)]
-        assert [list(of_mode[-2:]) for of_mode in options] == [["--level", "1"]] * len(MODES)
-
 
 class TestModes:
     def test_are_what_they_are_for_wstest(self) -> None:
@@ -269,6 +266,11 @@ class TestModes:
         assert sorted([*client.cases, *resetting.cases]) == sorted(EVERY_CASE)
         assert {case.rpartition(".")[0] for case in resetting.cases} == {"13.2", "13.5", "13.6"}
         assert "--client-no-context-takeover" in set(resetting.options) - set(client.options)
+
+    def test_have_the_options_that_the_judge_needs(self) -> None:
+        judge = Kosoku(Path("/kosoku"))
+        for mode in modes_for(judge, MODES):
+            assert " ".join(judge.needs_options) in " ".join(mode.options)
 
 
 class TestCases:
