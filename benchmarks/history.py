@@ -26,7 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,13 @@ from chatproto.limits import Limits
 from chatproto.rooms.log import Receipt
 from chatproto.rooms.sqlite import SqliteLog
 from chatproto.rooms.sqlite_file import Ownership, open_history, place_of
-from chatproto.rooms.sqlite_writer import insert_messages
+from chatproto.rooms.sqlite_rows import insert_messages
 from chatproto.rooms.words import searched_words
 
 VOCABULARY = 50_000
 WORDS = (3, 16)
 FIRST_MS = 1_700_000_000_000
+SLICE_BYTES = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,25 +245,48 @@ def make_large(path: str, texts: Texts, messages: int, rooms: int) -> None:
             for number in source.choices(range(1, rooms + 1), weights, k=min(10_000, messages - made)):
                 made += 1
                 seqs[number] += 1
-                rows.append((place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made]))
+                rows.append(
+                    (place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made], None, 0)
+                )
             connection.execute("BEGIN")
             insert_messages(connection, sorted(rows))
             connection.execute("COMMIT")
         connection.close()
 
 
-async def timed(do: Callable[..., Any], *arguments: Any) -> float:
-    """The seconds until *do* has its answer."""
-    begin_s = time.perf_counter()
-    answer = do(*arguments)
+async def timed(answer: Any, since_s: float) -> float:
+    """The seconds until there is an answer."""
     if isinstance(answer, Deferred):
         await answer
-    return time.perf_counter() - begin_s
+    return time.perf_counter() - since_s
 
 
-async def prepared(log: SqliteLog, room: str) -> None:
+async def ask(log: SqliteLog, room: str, texts: Texts, source: random.Random) -> dict[str, float]:
+    """The seconds that joining a room takes, and scrolling and searching in it."""
+    spent = {}
+    begin_s = time.perf_counter()
     while (preparing := log.prepare(room)) is not None:
         await preparing
+    oldest, newest = log.bounds(room)
+    spent["join"] = await timed(log.read(room, newest - 99, newest, SLICE_BYTES), begin_s)
+
+    first = source.randrange(oldest, newest + 1)
+    begin_s = time.perf_counter()
+    spent["scroll"] = await timed(log.read(room, first, first + 99, SLICE_BYTES), begin_s)
+
+    some = texts[source.randrange(20_000)].split()
+    words = searched_words(" ".join(source.sample(some, min(2, len(some)))))
+    begin_s = time.perf_counter()
+    spent["search for two words"] = await timed(log.search(room, words, 50), begin_s)
+
+    word = texts.vocabulary[source.randrange(VOCABULARY // 2, VOCABULARY)]
+    begin_s = time.perf_counter()
+    spent["search for a rare word"] = await timed(log.search(room, [word], 50), begin_s)
+
+    frequent = source.sample(texts.vocabulary[:30], 2)
+    begin_s = time.perf_counter()
+    spent["search for frequent words"] = await timed(log.search(room, frequent, 50), begin_s)
+    return spent
 
 
 async def large(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
@@ -280,26 +304,11 @@ async def large(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
         crowd = Crowd(log, texts, min(options.senders, 100), options.rooms)
         found["rss_bytes_before"] = rss_bytes()
         crowd.start()
-        waits: dict[str, list[float]] = {"join": [], "scroll": [], "search": [], "rare search": []}
+        waits: dict[str, list[float]] = {}
         for _ in range(options.queries):
             room = f"room{source.randrange(options.rooms)}"
-
-            async def join(room: str = room) -> None:
-                await prepared(log, room)
-                newest = log.bounds(room)[1]
-                answer = log.read(room, newest - 99, newest, 65_536)
-                if isinstance(answer, Deferred):
-                    await answer
-
-            waits["join"].append(await timed(lambda: ensureDeferred(join())))
-            oldest, newest = log.bounds(room)
-            first = source.randrange(oldest, newest + 1)
-            waits["scroll"].append(await timed(log.read, room, first, first + 99, 65_536))
-            some = texts[source.randrange(20_000)].split()
-            words = searched_words(" ".join(source.sample(some, min(2, len(some)))))
-            waits["search"].append(await timed(log.search, room, words, 50))
-            rare = [texts.vocabulary[source.randrange(VOCABULARY // 2, VOCABULARY)]]
-            waits["rare search"].append(await timed(log.search, room, rare, 50))
+            for name, spent_s in (await ask(log, room, texts, source)).items():
+                waits.setdefault(name, []).append(spent_s)
             await later(reactor, 0.002)
         found["rss_bytes_after"] = rss_bytes()
         found["written"] = crowd.acknowledged

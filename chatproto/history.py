@@ -31,7 +31,7 @@ from chatproto.rooms.sqlite_file import (
     place_of,
     reason_of,
 )
-from chatproto.rooms.sqlite_writer import insert_messages, newest_of
+from chatproto.rooms.sqlite_rows import MessageRow, insert_messages, newest_of
 from chatproto.rooms.words import searched_words
 from chatproto.text import TextRefused, check_text
 from chatproto.wire.messages import MAX_U64
@@ -131,7 +131,7 @@ class _Import:
         self.messages = 0
         self._connection = connection
         self._rooms: dict[str, list[int]] = {}  # number, newest sequence number, newest time
-        self._rows: list[tuple[int, int, str, str]] = []
+        self._rows: list[MessageRow] = []
         [self._newest_number] = connection.execute("SELECT coalesce(max(number), 0) FROM rooms").fetchone()
         self._is_new = not self._newest_number
 
@@ -184,7 +184,7 @@ class _Import:
         if time_ms < room[2]:
             raise HistoryRefused("that is older than the message before it in its room")
         room[1:] = seq, time_ms
-        self._rows.append((place_of(room[0], seq), time_ms, nick, text))
+        self._rows.append((place_of(room[0], seq), time_ms, nick, text, None, 0))
         self.messages += 1
         if len(self._rows) >= IMPORTED_AT_ONCE:
             self.write()

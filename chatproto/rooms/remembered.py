@@ -17,30 +17,29 @@ ENVELOPE_BYTES = 400
 class Remembered:
     """The messages of one room: a list whose front is cut off now and then, so that any slice is cheap.
 
-    `last` is the newest sequence number that there was, kept or not.
+    `last` is the newest sequence number that there was, kept or not; `count` says how many are kept.
     """
 
-    __slots__ = ("_chats", "_start", "bytes", "last")
+    __slots__ = ("_chats", "_start", "bytes", "count", "last")
 
     def __init__(self, last: int) -> None:
         self.last = last
         self.bytes = 0
+        self.count = 0
         self._chats: list[Chat | None] = []
         self._start = 0  # of what is kept, in _chats
-
-    def __len__(self) -> int:
-        return len(self._chats) - self._start
 
     @property
     def first(self) -> int:
         """The oldest sequence number that is kept; the next to come if none is."""
-        return self.last - len(self._chats) + self._start + 1
+        return self.last - self.count + 1
 
     def add(self, chat: Chat) -> int:
         """Keep the next message; the bytes that this takes."""
         added_bytes = cost_bytes(chat)
         self._chats.append(chat)
         self.last = chat.seq
+        self.count += 1
         self.bytes += added_bytes
         return added_bytes
 
@@ -54,6 +53,7 @@ class Remembered:
             del self._chats[: self._start]
             self._start = 0
         freed_bytes = cost_bytes(chat)
+        self.count -= 1
         self.bytes -= freed_bytes
         return freed_bytes
 
@@ -92,10 +92,10 @@ class Recent:
         self._bytes += remembered.add(chat)
         self._filled[room] = remembered
         self._filled.move_to_end(room)
-        surplus = len(remembered) - limits.max_room_log_messages
-        while surplus > 0 or (remembered.bytes > limits.max_room_log_bytes and len(remembered)):
+        while remembered.count > limits.max_room_log_messages or (
+            remembered.bytes > limits.max_room_log_bytes and remembered.count
+        ):
             self._bytes -= remembered.forget_oldest()
-            surplus -= 1
         if not remembered.bytes:
             del self._filled[room]
         while self._bytes > limits.max_log_bytes:
@@ -106,7 +106,7 @@ class Recent:
 
     def forget_before(self, room: str, remembered: Remembered, seq: int) -> None:
         """Drop what *room* has below *seq*."""
-        while len(remembered) and remembered.first < seq:
+        while remembered.count and remembered.first < seq:
             self._bytes -= remembered.forget_oldest()
         if not remembered.bytes:
             self._filled.pop(room, None)

@@ -155,7 +155,8 @@ def _answered(session: Session, id: int, outcome: Receipt | Failure) -> None:
     session.unanswered -= 1
     if not session.ended:
         _answer(session, id, outcome)
-        session.go_on()
+        if session.waits:
+            session.go_on()
 
 
 def _answer(session: Session, id: int, outcome: Receipt | Failure) -> None:

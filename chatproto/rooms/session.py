@@ -111,6 +111,11 @@ class Session:
 
     # --- what the log's answers call ----------------------------------------------------------------------
 
+    @property
+    def waits(self) -> bool:
+        """Whether requests, or the end, may be waiting for an answer of the log."""
+        return bool(self._requests) or self._input_is_over
+
     def go_on(self) -> None:
         """Something that was waited for is there."""
         self._advance()

@@ -6,16 +6,13 @@ does not hang on how long the disk takes. Nobody is told of a message before it 
 
 from __future__ import annotations
 
-import sqlite3
-import threading
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from queue import Empty, SimpleQueue
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -25,17 +22,17 @@ from twisted.python.failure import Failure
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import Found, Kept, NotStored, Receipt
 from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes
-from chatproto.rooms.sqlite_file import Ownership, open_history, reason_of
-from chatproto.rooms.sqlite_reader import Question, Readings, RoomFacts, Then, facts_of, pick, read, search
+from chatproto.rooms.sqlite_file import Ownership, open_history
+from chatproto.rooms.sqlite_reader import RoomFacts, facts_of, pick, read, search
+from chatproto.rooms.sqlite_rows import Said
+from chatproto.rooms.sqlite_threads import Call, Question, Readings, Then, Writings
 from chatproto.rooms.sqlite_upkeep import Upkeep
-from chatproto.rooms.sqlite_writer import Outcome, Said, Unwritable, Writer, round_number
+from chatproto.rooms.sqlite_writer import Committed, Outcome, Writer
 from chatproto.wire.messages import Chat
 
 __all__ = ["SqliteLog"]
 
 _log = Logger(namespace="chatproto.rooms.sqlite")
-
-MOST_IN_A_COMMIT = 4_096
 
 TOLD_IN_A_TURN = 256
 """Messages of one commit that people are told of in one turn of the reactor; then others have theirs."""
@@ -43,15 +40,6 @@ TOLD_IN_A_TURN = 256
 FIRST_BYTES = 65_536
 FIRST_MESSAGES = 256
 """Read into memory of a room that people enter, so that who joins need not wait for more."""
-
-IDLE_S = 10.0
-"""How often one looks whether something is due, while nothing is said."""
-
-STEP_S = 0.1
-"""How often one looks while much is said."""
-
-PROBE_S = 1.0
-"""How often one tries whether the file can be written to again, while nothing is said."""
 
 
 class _Room:
@@ -93,35 +81,29 @@ class SqliteLog:
         wall_clock: Callable[[], float] = time.time,
         changed: Callable[[str], None] = lambda trouble: None,
     ) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)
         self.trouble = ""
-        self._reactor = reactor
+        self._call: Call = reactor.callFromThread
         self._limits = limits or Limits()
         self._history = history or HistoryLimits()
         self._wall_clock = wall_clock
         self._changed = changed
         self._kept: Kept = lambda chat, sender: None
         self._rooms: dict[str, _Room] = {}
-        self._idle: OrderedDict[str, None] = (
-            OrderedDict()
-        )  # rooms that may be dropped, idle for longest first
+        # Those that may be dropped, the one idle for longest first.
+        self._idle: OrderedDict[str, None] = OrderedDict()
         self._recent = Recent(self._limits)
         self._unkept_bytes = 0
         self._untold: deque[_Untold] = deque()
         self._closings: list[Deferred[None]] = []
-        self._troubles: tuple[str, ...] = (
-            "",
-            "",
-        )  # of keeping and of upkeep, as the writing thread knows them
-        self._waiting: SimpleQueue[Said | None] = SimpleQueue()
-        self._ownership = Ownership(path)
+        self._ownership = Ownership(self.path)
         try:
-            connection = open_history(path, self._history.locked_timeout_s)
+            connection = open_history(self.path, self._history.locked_timeout_s)
             [self.epoch, removed_ms] = connection.execute("SELECT epoch, newest_ms FROM about").fetchone()
             [newest_ms] = connection.execute("SELECT max(time_ms) FROM messages").fetchone()
             self._newest_ms = max(removed_ms, newest_ms or 0)
-            self._writer = Writer(
-                path,
+            writer = Writer(
+                self.path,
                 connection,
                 remember_ms=int(self._history.remember_ids_s * 1000),
                 timeout_s=self._history.locked_timeout_s,
@@ -130,22 +112,21 @@ class SqliteLog:
         except BaseException:
             self._ownership.give_up()
             raise
-        self._upkeep = Upkeep(self._writer, self._history, wall_clock, self._were_removed)
-        self._reader = Readings(path, "chat history reader", self._was_found_out, self._thread_ended)
-        self._searcher = Readings(path, "chat history searcher", self._was_found_out, self._thread_ended)
-        thread = threading.Thread(target=self._run, name="chat history writer", daemon=True)
-        self._threads = [self._reader.thread, self._searcher.thread, thread]
-        self._running = len(self._threads)
-        thread.start()
+        upkeep = Upkeep(writer, self._history, wall_clock, partial(self._call, self._tell_later))
+        self._running = 3
+        self._reader = Readings(self.path, "chat history reader", self._call, self._has_ended)
+        self._searcher = Readings(self.path, "chat history searcher", self._call, self._has_ended)
+        self._writings = Writings(
+            writer, upkeep, self._call, self._were_tried, self._has_changed, self._has_ended
+        )
 
     def close(self) -> Deferred[None]:
         """Keep and tell what was said so far, and nothing after it. Fires when no thread is left."""
         closed: Deferred[None] = Deferred()
         self._closings.append(closed)
         if len(self._closings) == 1:
-            self._waiting.put(None)
-            self._reader.end()
-            self._searcher.end()
+            for thread in (self._writings, self._reader, self._searcher):
+                thread.end()
         return closed
 
     # --- what the hub calls ---------------------------------------------------------------------------------
@@ -196,7 +177,7 @@ class SqliteLog:
         # A clock that is set back must not turn the history round, not even over a restart.
         self._newest_ms = max(self._newest_ms, int(self._wall_clock() * 1000))
         answer: Deferred[Receipt] = Deferred()
-        self._waiting.put(Said(room, nick, key, id, text, sender, self._newest_ms, answer))
+        self._writings.put(Said(room, nick, key, id, text, sender, self._newest_ms, answer))
         return answer
 
     def bounds(self, room: str) -> tuple[int, int]:
@@ -306,12 +287,9 @@ class SqliteLog:
 
     def _ask(self, readings: Readings, question: Question, then: Then) -> None:
         if self._closings:
-            raise RuntimeError("the history is closed")
-        readings.ask(question, then)
-
-    def _was_found_out(self, then: Then, outcome: Any) -> None:
-        """In a thread that reads."""
-        self._reactor.callFromThread(then, outcome)
+            then(Failure(RuntimeError("the history is closed")))
+        else:
+            readings.ask(question, then)
 
     def _was_read(
         self, room: str, answer: Deferred[list[Chat]], outcome: tuple[list[Chat], int] | Failure
@@ -324,135 +302,67 @@ class SqliteLog:
         self._forget({room: oldest - 1})
         answer.callback(chats)
 
-    # --- writing --------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        """The thread that writes."""
-        is_due, is_closing, stepped_s = True, False, 0.0
-        try:
-            while not is_closing:
-                batch, is_closing = self._take(0.0 if is_due else PROBE_S if any(self._troubles) else IDLE_S)
-                if batch:
-                    self._commit(batch)
-                elif self._troubles[0]:
-                    self._probe()
-                now_s = time.monotonic()
-                if is_due or not batch or now_s - stepped_s > STEP_S:
-                    stepped_s = now_s
-                    is_due = not self._troubles[0] and self._step()
-        finally:
-            self._writer.close()
-            self._thread_ended()
-
-    def _take(self, timeout_s: float) -> tuple[list[Said], bool]:
-        """What is to be kept next, after waiting for it if need be; and whether that was all."""
-        try:
-            first = self._waiting.get(timeout=timeout_s)
-        except Empty:
-            return [], False
-        more = round_number(min(self._waiting.qsize() + 1, MOST_IN_A_COMMIT)) - 1
-        waiting = [first, *(self._waiting.get_nowait() for _ in range(more))]
-        batch = [said for said in waiting if said is not None]
-        return batch, len(batch) < len(waiting)
-
-    def _commit(self, batch: list[Said]) -> None:
-        try:
-            committed = self._writer.commit(batch)
-        except Unwritable as unwritable:
-            self._note(str(unwritable), self._troubles[1])
-            self._refuse(batch, NotStored(f"the history cannot be kept, {unwritable}; nobody saw it"))
-        except Exception:
-            # One of them is nothing that SQLite could keep. The others are not to suffer for it.
-            if len(batch) > 1:
-                for said in batch:
-                    self._commit([said])
-            else:
-                self._report("a message cannot be kept")
-                self._refuse(batch, NotStored("that cannot be kept; nobody saw it"))
-        else:
-            self._note("", self._troubles[1])
-            self._upkeep.committed(committed)
-            self._tell_later(_Committed(batch, committed.outcomes, committed.rooms))
-
-    def _probe(self) -> None:
-        """Nobody speaks, perhaps because nothing can be kept: can it?"""
-        try:
-            self._writer.probe()
-        except Unwritable as unwritable:
-            self._note(str(unwritable), self._troubles[1])
-        else:
-            self._note("", self._troubles[1])
-
-    def _step(self) -> bool:
-        """Do a little upkeep; whether there is more to do."""
-        try:
-            is_due = self._upkeep.step()
-        except (Unwritable, sqlite3.Error) as error:
-            self._note(self._troubles[0], str(error) if isinstance(error, Unwritable) else reason_of(error))
-            return False
-        except Exception as error:
-            self._report("the history's upkeep failed")
-            self._note(self._troubles[0], reason_of(error))
-            return False
-        self._note(self._troubles[0], "")
-        return is_due
-
-    def _note(self, *troubles: str) -> None:
-        """Note the trouble with keeping and that with the upkeep, and tell of them if they are others."""
-        if troubles != self._troubles:
-            before, trouble = next(filter(None, self._troubles), ""), next(filter(None, troubles), "")
-            self._troubles = troubles
-            if trouble != before:
-                self._reactor.callFromThread(self._trouble_changed, trouble)
-
-    def _refuse(self, batch: list[Said], refusal: NotStored) -> None:
-        self._tell_later(_Committed(batch, [refusal] * len(batch), {}))
-
-    def _were_removed(self, rooms: dict[str, int]) -> None:
-        self._tell_later(rooms)
-
-    def _tell_later(self, untold: _Untold) -> None:
-        self._reactor.callFromThread(self._is_to_be_told, untold)
-
-    def _report(self, what: str) -> None:
-        """Log the exception at hand."""
-        self._reactor.callFromThread(_log.failure, what, Failure())
+    # --- threads --------------------------------------------------------------------------------------------
 
     @contextmanager
     def _parked(self) -> Iterator[None]:
-        go_on = [self._reader.park(), self._searcher.park()]
+        """While the thread that writes has the file to itself."""
+        go_on = [readings.park() for readings in (self._reader, self._searcher)]
         try:
             yield
         finally:
             for resume in go_on:
                 resume()
 
-    def _thread_ended(self) -> None:
-        self._reactor.callFromThread(self._has_ended)
+    def _has_changed(self, trouble: str) -> None:
+        self.trouble = trouble
+        if trouble:
+            _log.error("the history cannot be kept, {trouble}: {path}", trouble=trouble, path=self.path)
+        else:
+            _log.info("the history can be kept again: {path}", path=self.path)
+        self._changed(trouble)
+
+    def _has_ended(self) -> None:
+        self._running -= 1
+        if not self._running and not self._untold:
+            self._end()
+
+    def _end(self) -> None:
+        for thread in (self._writings.thread, self._reader.thread, self._searcher.thread):
+            thread.join()
+        self._ownership.give_up()
+        closings, self._closings = self._closings, [Deferred()]
+        for closed in closings:
+            closed.callback(None)
 
     # --- telling --------------------------------------------------------------------------------------------
 
-    def _is_to_be_told(self, untold: _Untold) -> None:
+    def _were_tried(self, batch: list[Said], committed: Committed) -> None:
+        self._tell_later((zip(batch, committed.outcomes, strict=True), committed.rooms))
+
+    def _tell_later(self, untold: _Untold) -> None:
+        """Tell of *untold* after what is to be told before."""
         self._untold.append(untold)
         if len(self._untold) == 1:
             self._tell()
 
     def _tell(self) -> None:
-        """Go on telling what was kept, but not too much in one turn."""
-        told = 0
-        while self._untold and told < TOLD_IN_A_TURN:
+        """Go on telling, but not too much in one turn."""
+        left = TOLD_IN_A_TURN
+        while self._untold and left:
             first = self._untold[0]
             if isinstance(first, dict):
                 self._forget(first)
                 self._untold.popleft()
                 continue
-            for said, outcome in islice(first.pairs, TOLD_IN_A_TURN - told):
-                told += 1
-                self._tell_of(said, outcome, first.rooms)
-            if told < TOLD_IN_A_TURN:
+            pairs, rooms = first
+            for said, outcome in islice(pairs, left):
+                left -= 1
+                self._tell_of(said, outcome, rooms)
+            if left:
                 self._untold.popleft()
         if self._untold:
-            self._reactor.callFromThread(self._tell)
+            self._call(self._tell)
         elif not self._running:
             self._end()
 
@@ -495,40 +405,10 @@ class SqliteLog:
                 state.oldest = min(removed, state.recent.last) + 1
                 self._recent.forget_before(name, state.recent, state.oldest)
 
-    def _trouble_changed(self, trouble: str) -> None:
-        self.trouble = trouble
-        if trouble:
-            _log.error("the history cannot be kept, {trouble}: {path}", trouble=trouble, path=self.path)
-        else:
-            _log.info("the history can be kept again: {path}", path=self.path)
-        self._changed(trouble)
 
-    def _has_ended(self) -> None:
-        self._running -= 1
-        if not self._running and not self._untold:
-            self._end()
-
-    def _end(self) -> None:
-        for thread in self._threads:
-            thread.join()
-        self._ownership.give_up()
-        closings, self._closings = self._closings, [Deferred()]
-        for closed in closings:
-            closed.callback(None)
-
-
-class _Committed:
-    """What came of a batch, to be told bit by bit."""
-
-    __slots__ = ("pairs", "rooms")
-
-    def __init__(self, batch: list[Said], outcomes: list[Outcome], rooms: dict[str, tuple[int, int]]) -> None:
-        self.pairs = zip(batch, outcomes, strict=True)
-        self.rooms = rooms
-
-
-_Untold = _Committed | dict[str, int]
-"""What people are to be told: what came of messages, or what was removed."""
+_Untold = tuple[Iterator[tuple[Said, Outcome]], dict[str, tuple[int, int]]] | dict[str, int]
+"""What is to be told: what came of messages, and of each room its number and what was removed; or, of each
+room, up to which number messages were removed."""
 
 
 def _fire(state: _Room, outcome: Failure | None) -> None:

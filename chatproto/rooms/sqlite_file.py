@@ -99,10 +99,14 @@ _REASONS = {
 # --- what is in it ------------------------------------------------------------------------------------------
 
 _TABLES = """
-CREATE TABLE about (epoch INTEGER NOT NULL, newest_ms INTEGER NOT NULL, unmerged_bytes INTEGER NOT NULL);
+CREATE TABLE about (
+    epoch INTEGER NOT NULL, newest_ms INTEGER NOT NULL, ids_ms INTEGER NOT NULL,
+    unmerged_bytes INTEGER NOT NULL
+);
 CREATE TABLE rooms (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, removed INTEGER NOT NULL);
 CREATE TABLE messages (
-    place INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, nick TEXT NOT NULL, text TEXT NOT NULL
+    place INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, nick TEXT NOT NULL, text TEXT NOT NULL,
+    key TEXT, id INTEGER NOT NULL
 );
 CREATE INDEX messages_by_time ON messages (time_ms);
 CREATE TABLE said (
@@ -111,9 +115,10 @@ CREATE TABLE said (
 ) WITHOUT ROWID;
 """
 # `rooms.removed` is the newest sequence number that was removed; everything up to it is gone, and what is
-# newer is there without holes. `said` has the ids of messages that may come again. In the one row of `about`
-# stand the newest time of what was removed, and how much text was taken out of the index of words since
-# that was last put in order.
+# newer is there without holes. `messages.key` is the nickname's comparison form where it is another, and
+# `said` the index of their ids (see sqlite_ids), up to the time `ids_ms` in the one row of `about`. That has
+# as well the newest time of what was removed, and how much text was taken out of the index of words since it
+# was last put in order.
 
 _WORDS = """
 CREATE VIRTUAL TABLE words USING fts5(body, content = '', columnsize = 0, detail = none, tokenize = 'ascii');
@@ -124,7 +129,7 @@ CREATE VIRTUAL TABLE words USING fts5(body, content = '', columnsize = 0, detail
 def _make_tables(connection: sqlite3.Connection) -> None:
     _run(connection, _TABLES)
     epoch = secrets.randbelow(MAX_U64) + 1
-    connection.execute("INSERT INTO about VALUES (?, 0, 0)", (epoch,))
+    connection.execute("INSERT INTO about VALUES (?, 0, 0, 0)", (epoch,))
 
 
 def _index_words(connection: sqlite3.Connection) -> None:

@@ -1,25 +1,20 @@
-"""Reading the durable history, in threads with connections of their own: they never wait for the writer."""
+"""What is read from the durable history: all of it in short transactions, which never wait for the writer."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any
-
-from twisted.python.failure import Failure
 
 from chatproto.rooms.log import Found
 from chatproto.rooms.remembered import cost_bytes
-from chatproto.rooms.sqlite_file import MOST_SEQ, connect_reader, place_of
-from chatproto.rooms.sqlite_writer import newest_of
+from chatproto.rooms.sqlite_file import MOST_SEQ, place_of
+from chatproto.rooms.sqlite_rows import newest_of
 from chatproto.wire.messages import Chat
 
-__all__ = ["Question", "Readings", "RoomFacts", "Then", "facts_of", "pick", "read", "search"]
+__all__ = ["RoomFacts", "facts_of", "pick", "read", "search"]
 
 MAX_SEARCH_S = 0.25
 """After that a search gives up, and says so."""
@@ -144,91 +139,3 @@ def _take(room: str, rows: sqlite3.Cursor, max_bytes: int) -> list[Chat]:
                 rows.close()
                 return chats
     return chats
-
-
-Question = Callable[[sqlite3.Connection], Any]
-
-Then = Callable[[Any], None]
-
-
-class Readings:
-    """A thread that asks the history at *path*, one question after the other.
-
-    *answer* is called in that thread with what waits for the outcome, and the outcome, which may be a
-    `Failure`; *ended* when the thread is about to end.
-    """
-
-    def __init__(
-        self, path: str, name: str, answer: Callable[[Then, Any], None], ended: Callable[[], None]
-    ) -> None:
-        self._path = path
-        self._answer = answer
-        self._ended = ended
-        self._waiting: SimpleQueue[tuple[Question, Then] | _Parking | None] = SimpleQueue()
-        self._connection: sqlite3.Connection | None = None
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
-
-    def ask(self, question: Question, then: Then) -> None:
-        """Ask the history something."""
-        self._waiting.put((question, then))
-
-    def end(self) -> None:
-        """Answer what was asked, and nothing after it."""
-        self._waiting.put(None)
-
-    def park(self) -> Callable[[], None]:
-        """Have the thread close the file and wait until the answer of this is called.
-
-        MUST be called in another thread.
-        """
-        parking = _Parking()
-        self._waiting.put(parking)
-        # One that has ended has closed the file as well.
-        while not parking.is_parked.wait(0.1) and self.thread.is_alive():
-            pass
-        return parking.may_go_on.set
-
-    # --- in the thread --------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while (waiting := self._waiting.get()) is not None:
-                if isinstance(waiting, _Parking):
-                    self._close()
-                    waiting.is_parked.set()
-                    waiting.may_go_on.wait()
-                else:
-                    question, then = waiting
-                    self._answer(then, self._find_out(question))
-        finally:
-            self._close()
-            self._ended()
-
-    def _find_out(self, question: Question) -> Any:
-        for is_last in (False, True):
-            try:
-                if self._connection is None:
-                    self._connection = connect_reader(self._path)
-                return question(self._connection)
-            except sqlite3.Error:
-                # Some troubles stick to the connection.
-                self._close()
-                if is_last:
-                    return Failure()
-            except Exception:
-                return Failure()
-        raise AssertionError("unreachable")
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class _Parking:
-    """Where two threads meet."""
-
-    def __init__(self) -> None:
-        self.is_parked = threading.Event()
-        self.may_go_on = threading.Event()

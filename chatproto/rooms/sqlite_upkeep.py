@@ -6,20 +6,22 @@ All of it is done in the writer's thread, in steps so small that nobody who wait
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from itertools import groupby, islice
 from typing import Any
 
 from chatproto.limits import HistoryLimits
 from chatproto.rooms.sqlite_file import MOST_SEQ, PAGE_BYTES, SEQ_BITS, place_of
-from chatproto.rooms.sqlite_writer import Committed, Writer, delete_words, newest_of
+from chatproto.rooms.sqlite_rows import delete_words, newest_of
+from chatproto.rooms.sqlite_writer import Committed, Writer
 from chatproto.wire.messages import Chat
 
 __all__ = ["Upkeep"]
 
 STEP_MESSAGES = 256
 STEP_ROOMS = 64
-STEP_IDS = 1_024
+STEP_IDS = 4_096
 STEP_PAGES = 64
 
 SPARE_PAGES = 64
@@ -36,8 +38,10 @@ LEAST_UNMERGED_BYTES = 65_536
 ENVELOPE_BYTES = 64
 """About what a message takes in the file beside its text and its words."""
 
-Row = tuple[int, int, str]
-"""A message: place, time and text."""
+Row = tuple[int, int, str, str, int]
+"""A message: place, time and text, the comparison form of its nickname, and its id."""
+
+_SELECT_ROWS = "SELECT place, time_ms, text, coalesce(key, nick), id FROM messages"
 
 
 class Upkeep:
@@ -61,22 +65,28 @@ class Upkeep:
         self._crowded: dict[str, None] = {}  # rooms that may have too many messages, in their order
         self._next_room = 1 if limits.max_history_room_messages else 0  # to be looked at; 0: none
         self._to_free_bytes = 0
+        self._is_all_gone = False  # and still it is too much
         self._is_merging = False
-        self._swept_to: tuple[str, int] | None = ("", 0)
-        self._sweep_ms = 0
-        self._tasks: tuple[Callable[[], bool], ...] = (
-            self._remove_of_crowded,
-            self._find_crowded,
-            self._remove_old,
-            self._remove_for_space,
-            self._forget_ids,
-            self._merge,
-            self._vacuum,
+        self._swept_to: tuple[str, int] | None = ("", 0)  # all ids up to there were looked at; None: all were
+        self._sweep_ms = 0  # when to look at them again
+        self._freed_ms = 0  # what is older was removed because there was no space for it
+        self._tasks: deque[Callable[[], bool]] = deque(
+            (
+                self._remove_of_crowded,
+                self._find_crowded,
+                self._remove_old,
+                self._remove_for_space,
+                self._write_ids,
+                self._forget_ids,
+                self._merge,
+                self._vacuum,
+            )
         )
 
     def committed(self, committed: Committed) -> None:
         """Something was kept: so much more may have to go at once."""
-        self._quota = max(STEP_MESSAGES, 2 * len(committed.outcomes))
+        self._is_all_gone = False
+        self._quota = max(STEP_MESSAGES, 4 * len(committed.outcomes))
         most = self._limits.max_history_room_messages
         if most:
             newest = {chat.room: chat.seq for chat in committed.outcomes if isinstance(chat, Chat)}
@@ -86,7 +96,12 @@ class Upkeep:
 
     def step(self) -> bool:
         """Do a little of what is due; False if nothing is. Raises Unwritable."""
-        return any(task() for task in self._tasks)
+        for _ in range(len(self._tasks)):
+            task = self._tasks[0]
+            self._tasks.rotate(-1)  # each has its turn, however much there is to do for another
+            if task():
+                return True
+        return False
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -102,7 +117,7 @@ class Upkeep:
             if surplus <= quota:
                 del self._crowded[room]
             rows += self._ask(
-                "SELECT place, time_ms, text FROM messages WHERE place BETWEEN ? AND ?",
+                f"{_SELECT_ROWS} WHERE place BETWEEN ? AND ?",
                 place_of(number, removed + 1),
                 place_of(number, removed + min(surplus, quota)),
             )
@@ -130,9 +145,11 @@ class Upkeep:
 
     def _remove_for_space(self) -> bool:
         most_bytes = self._limits.max_history_bytes
-        if not most_bytes or (self._is_merging and self._to_free_bytes <= 0):
+        if not most_bytes or self._is_all_gone:
             return False
         if self._to_free_bytes <= 0:
+            if self._is_merging or self._swept_to is not None:
+                return False  # that frees something too
             pages, free_pages = self._pages()
             surplus_bytes = (pages - free_pages) * PAGE_BYTES - most_bytes * (SPARE_SHARE - 1) // SPARE_SHARE
             if surplus_bytes <= 0:
@@ -140,15 +157,20 @@ class Upkeep:
             # More than need be, so that it is not due again at once.
             self._to_free_bytes = surplus_bytes + most_bytes // SPARE_SHARE
         if self._remove_oldest(self._now_ms() + 1):
-            return True
-        self._to_free_bytes = 0
-        return False
+            [[self._freed_ms]] = self._ask("SELECT newest_ms FROM about")
+        else:
+            self._is_all_gone = True
+            self._to_free_bytes = 0
+        if self._to_free_bytes <= 0 and self._swept_to is None:
+            # Ids take space as well: those of messages that had to go for it go with them.
+            self._swept_to = ("", 0)
+        return True
 
     def _remove_oldest(self, before_ms: int) -> bool:
         # In each room times ascend with the numbers, so what goes is always the oldest there.
         return self._remove(
             self._ask(
-                "SELECT place, time_ms, text FROM messages INDEXED BY messages_by_time "
+                f"{_SELECT_ROWS} INDEXED BY messages_by_time "
                 "WHERE time_ms < ? ORDER BY time_ms, place LIMIT ?",
                 before_ms,
                 self._quota,
@@ -160,17 +182,48 @@ class Upkeep:
         if not rows:
             return False
         rows.sort()
-        rooms = self._writer.write(lambda connection: _remove_rows(connection, rows))
-        self._to_free_bytes -= sum(ENVELOPE_BYTES + 2 * len(text.encode()) for _, _, text in rows)
+        rooms = self._writer.write(lambda connection: self._remove_rows(connection, rows))
+        self._to_free_bytes -= sum(ENVELOPE_BYTES + 2 * len(text.encode()) for _, _, text, _, _ in rows)
         self._writer.note_removed(rooms)
         self._removed(rooms)
         return True
 
+    def _remove_rows(self, connection: sqlite3.Connection, rows: list[Row]) -> dict[str, int]:
+        rooms: dict[str, int] = {}
+        for number, group in groupby(rows, lambda row: row[0] >> SEQ_BITS):
+            places = [row[0] for row in group]
+            connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (places[0], places[-1]))
+            [[name]] = connection.execute(
+                "UPDATE rooms SET removed = ? WHERE number = ? RETURNING name",
+                (places[-1] & MOST_SEQ, number),
+            ).fetchall()
+            rooms[name] = places[-1] & MOST_SEQ
+        delete_words(connection, [(place, text) for place, _, text, _, _ in rows])
+        self._writer.ids.keep(
+            connection, [(key, id, place & MOST_SEQ, time_ms) for place, time_ms, _, key, id in rows]
+        )
+        connection.execute(
+            "UPDATE about SET newest_ms = max(newest_ms, ?), unmerged_bytes = unmerged_bytes + ?",
+            (max(row[1] for row in rows), sum(len(row[2].encode()) for row in rows)),
+        )
+        return rooms
+
     # --- ids ------------------------------------------------------------------------------------------------
+
+    def _write_ids(self) -> bool:
+        """Bring the index of ids up to date, when enough have gathered."""
+        ids = self._writer.ids
+        if not ids.is_due:
+            return False
+        rows = ids.next_rows()
+        self._writer.write(lambda connection: ids.write(connection, rows))
+        ids.were_written(rows)
+        return True
 
     def _forget_ids(self) -> bool:
         """Walk through all ids now and then; one that is too old is not known any more in any case."""
         now_ms, window_ms = self._now_ms(), int(self._limits.remember_ids_s * 1000)
+        oldest_ms = max(now_ms - window_ms, self._freed_ms)
         if self._swept_to is None:
             if now_ms < self._sweep_ms:
                 return False
@@ -180,7 +233,7 @@ class Upkeep:
             *self._swept_to,
             STEP_IDS,
         )
-        old = [(key, id) for key, id, time_ms in rows if time_ms < now_ms - window_ms]
+        old = [(key, id) for key, id, time_ms in rows if time_ms < oldest_ms]
         if old:
             statement = "DELETE FROM said WHERE key = ? AND id = ?"
             self._writer.write(lambda connection: connection.executemany(statement, old))
@@ -229,23 +282,6 @@ class Upkeep:
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
-
-
-def _remove_rows(connection: sqlite3.Connection, rows: list[Row]) -> dict[str, int]:
-    rooms: dict[str, int] = {}
-    for number, group in groupby(rows, lambda row: row[0] >> SEQ_BITS):
-        places = [place for place, _, _ in group]
-        connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (places[0], places[-1]))
-        [[name]] = connection.execute(
-            "UPDATE rooms SET removed = ? WHERE number = ? RETURNING name", (places[-1] & MOST_SEQ, number)
-        ).fetchall()
-        rooms[name] = places[-1] & MOST_SEQ
-    delete_words(connection, [(place, text) for place, _, text in rows])
-    connection.execute(
-        "UPDATE about SET newest_ms = max(newest_ms, ?), unmerged_bytes = unmerged_bytes + ?",
-        (max(time_ms for _, time_ms, _ in rows), sum(len(text.encode()) for _, _, text in rows)),
-    )
-    return rooms
 
 
 def _merge_words(connection: sqlite3.Connection, pages: int) -> bool:

@@ -12,37 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from chatproto.rooms.log import NotStored, Receipt
-from chatproto.rooms.sqlite_file import (
-    MOST_ROOMS,
-    MOST_SEQ,
-    SEQ_BITS,
-    connect_writer,
-    place_of,
-    reason_of,
-)
-from chatproto.rooms.words import indexed_text
+from chatproto.rooms.sqlite_file import MOST_ROOMS, MOST_SEQ, SEQ_BITS, connect_writer, place_of, reason_of
+from chatproto.rooms.sqlite_ids import Handle, KnownIds
+from chatproto.rooms.sqlite_rows import MessageRow, Said, delete_words, insert_messages, newest_of
 from chatproto.wire.messages import Chat
 
-__all__ = [
-    "Committed",
-    "Outcome",
-    "Said",
-    "Unwritable",
-    "Writer",
-    "delete_words",
-    "insert_messages",
-    "newest_of",
-    "round_number",
-]
-
-MOST_IN_A_STATEMENT = 1_024
-"""Rows; each needs about a KiB of the prepared statement."""
-
-FEW_ROWS = 64
+__all__ = ["Committed", "Outcome", "Unwritable", "Writer"]
 
 CHECK_S = 0.1
 """Before a commit one looks whether the file is in its place, if not so lately; after it in any case."""
@@ -51,20 +29,6 @@ MOST_KNOWN_ROOMS = 10_000
 """Rooms whose newest number the writer has at hand; it looks up the others."""
 
 T = TypeVar("T")
-
-
-class Said(NamedTuple):
-    """A message that is to be kept."""
-
-    room: str
-    nick: str
-    key: str
-    id: int
-    text: str
-    sender: int
-    time_ms: int
-    answer: Any
-    """Whoever waits for the outcome; nothing to the writer."""
 
 
 Outcome = Chat | Receipt | NotStored
@@ -92,72 +56,8 @@ class _Numbers:
     removed: int
 
 
-class _Repeated(Exception):
-    """Ids of a batch came before."""
-
-
 class _Displaced(Exception):
     """The file is not where it was: what is there instead, if anything."""
-
-
-class _Insert:
-    """An INSERT of any number of rows, as many at a time as there are in the largest power of 2.
-
-    There are few statements for a commit, because after each a thread has to wait for the interpreter, in
-    which others may be computing; and few altogether, so that SQLite can keep them ready. See `round_number`.
-    """
-
-    def __init__(self, head: str, width: int, tail: str = "") -> None:
-        row = f"({', '.join('?' * width)})"
-        self._width = width
-        self._statements = {
-            rows: f"{head} VALUES {', '.join([row] * rows)} {tail}"
-            for rows in (1 << power for power in range(MOST_IN_A_STATEMENT.bit_length()))
-        }
-
-    def __call__(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert *rows*; how many were inserted or changed."""
-        values = list(chain.from_iterable(rows))
-        begin = changed = 0
-        while begin < len(rows):
-            size = min(1 << (len(rows) - begin).bit_length() - 1, MOST_IN_A_STATEMENT)
-            some = values
-            if size < len(rows):
-                some = values[begin * self._width : (begin + size) * self._width]
-            changed += connection.execute(self._statements[size], some).rowcount
-            begin += size
-        return changed
-
-
-def round_number(rows: int) -> int:
-    """How many of so many rows are inserted with few statements: all of them, or at least seven of eight."""
-    spare_bits = max(0, rows.bit_length() - 3)
-    return rows if rows < FEW_ROWS else rows >> spare_bits << spare_bits
-
-
-_insert_messages = _Insert("INSERT INTO messages", 4)
-_insert_words = _Insert("INSERT INTO words (rowid, body)", 2)
-_delete_words = _Insert("INSERT INTO words (words, rowid, body)", 3)
-
-
-def insert_messages(connection: sqlite3.Connection, messages: list[tuple[int, int, str, str]]) -> None:
-    """Within a transaction: enter messages (place, time, nick, text), which ascend, and index their words."""
-    _insert_messages(connection, messages)
-    _insert_words(connection, [(place, indexed_text(text)) for place, _, _, text in messages])
-
-
-def delete_words(connection: sqlite3.Connection, texts: list[tuple[int, str]]) -> None:
-    """Within a transaction: take messages (place, text), which ascend, out of the index of words."""
-    _delete_words(connection, [("delete", place, indexed_text(text)) for place, text in texts])
-
-
-def newest_of(connection: sqlite3.Connection, number: int) -> int:
-    """The newest sequence number of a room that is kept, or 0."""
-    [place] = connection.execute(
-        "SELECT max(place) FROM messages WHERE place BETWEEN ? AND ?",
-        (place_of(number, 0), place_of(number, MOST_SEQ)),
-    ).fetchone()
-    return place & MOST_SEQ if place is not None else 0
 
 
 class Writer:
@@ -178,16 +78,9 @@ class Writer:
     ) -> None:
         self.connection = connection
         self.path = path
-        self._remember_ms = remember_ms
+        self.ids = KnownIds(remember_ms)
         self._timeout_s = timeout_s
         self._park = park
-        # What was said too long ago is replaced, as if it were not there.
-        self._insert_said = _Insert(
-            "INSERT INTO said",
-            4,
-            "ON CONFLICT (key, id) DO UPDATE SET seq = excluded.seq, time_ms = excluded.time_ms "
-            f"WHERE said.time_ms < excluded.time_ms - {remember_ms}",
-        )
         self._rooms: OrderedDict[str, _Numbers] = OrderedDict()
         self._next_number = 1
         self._epoch = 0
@@ -204,6 +97,7 @@ class Writer:
         [newest] = connection.execute("SELECT max(number) FROM rooms").fetchone()
         self._next_number = (newest or 0) + 1
         [self._epoch] = connection.execute("SELECT epoch FROM about").fetchone()
+        self.ids.load(connection)
         self._rooms.clear()
         self._file = _identity(self.path)
         self._wal = _identity(f"{self.path}-wal")
@@ -272,12 +166,9 @@ class Writer:
 
     def _commit(self, batch: Sequence[Said]) -> Committed:
         rooms: dict[str, _Numbers] = {}
-        try:
-            outcomes = self._transact(lambda connection: self._keep(connection, batch, rooms, {}))
-        except _Repeated:
-            known = self._known(batch)
-            rooms.clear()
-            outcomes = self._transact(lambda connection: self._keep(connection, batch, rooms, known))
+        fresh: dict[Handle, Chat] = {}
+        known = self.ids.find(self.connection, batch)
+        outcomes = self._transact(lambda connection: self._keep(connection, batch, known, rooms, fresh))
         try:
             self._check_place()
         except _Displaced:
@@ -285,8 +176,9 @@ class Writer:
             try:
                 self._put_in_place()
             except BaseException:
-                self._undo(outcomes, rooms, batch)
+                self._undo(outcomes, rooms)
                 raise
+        self.ids.were_kept(fresh, len(batch), batch[-1].time_ms)
         for name, numbers in rooms.items():
             if numbers.number == self._next_number:
                 self._next_number += 1
@@ -303,13 +195,13 @@ class Writer:
         self,
         connection: sqlite3.Connection,
         batch: Sequence[Said],
+        known: dict[Handle, Receipt],
         rooms: dict[str, _Numbers],
-        known: dict[tuple[str, int], Receipt],
+        fresh: dict[Handle, Chat],
     ) -> list[Outcome]:
-        """Give out numbers and write. Nothing but *rooms* is changed here: it may all be rolled back."""
+        """Give out numbers and write. Only *rooms* and *fresh* are changed: it may all be rolled back."""
         outcomes: list[Outcome] = []
-        fresh: dict[tuple[str, int], Chat] = {}
-        messages: list[tuple[int, int, str, str]] = []
+        messages: list[MessageRow] = []
         next_number = self._next_number
         for room, nick, key, id, text, _, time_ms, _ in batch:
             if id:
@@ -335,13 +227,10 @@ class Writer:
             numbers.newest += 1
             chat = Chat(room, numbers.newest, time_ms, nick, text)
             outcomes.append(chat)
-            messages.append((place_of(numbers.number, chat.seq), time_ms, nick, text))
+            place = numbers.number << SEQ_BITS | chat.seq
+            messages.append((place, time_ms, nick, text, None if key == nick else key, id))
             if id:
                 fresh[key, id] = chat
-        if fresh:
-            said = [(key, id, chat.seq, chat.time) for (key, id), chat in fresh.items()]
-            if self._insert_said(connection, said) < len(said):
-                raise _Repeated
         if len(rooms) > 1:
             # The index writes out what it gathered each time that places do not ascend.
             messages.sort()
@@ -359,35 +248,18 @@ class Writer:
         number, removed = row
         return _Numbers(number, max(removed, newest_of(connection, number)), removed)
 
-    def _known(self, batch: Sequence[Said]) -> dict[tuple[str, int], Receipt]:
-        """The receipts of what came before."""
-        known: dict[tuple[str, int], Receipt] = {}
-        for said in batch:
-            row = self.connection.execute(
-                "SELECT seq, time_ms FROM said WHERE key = ? AND id = ? AND time_ms >= ?",
-                (said.key, said.id, said.time_ms - self._remember_ms),
-            ).fetchone()
-            if row is not None:
-                known[said.key, said.id] = Receipt(*row)
-        return known
-
-    def _undo(self, outcomes: Sequence[Outcome], rooms: dict[str, _Numbers], batch: Sequence[Said]) -> None:
+    def _undo(self, outcomes: Sequence[Outcome], rooms: dict[str, _Numbers]) -> None:
         """Take back what was committed: it must not come to light should the file be found after all."""
-        kept = [(said, chat) for said, chat in zip(batch, outcomes, strict=True) if isinstance(chat, Chat)]
-        texts = sorted((place_of(rooms[chat.room].number, chat.seq), chat.text) for _, chat in kept)
-
-        def take_back(connection: sqlite3.Connection) -> None:
-            delete_words(connection, texts)
-            connection.executemany("DELETE FROM messages WHERE place = ?", [(place,) for place, _ in texts])
-            connection.executemany(
-                "DELETE FROM said WHERE key = ? AND id = ? AND seq = ?",
-                [(said.key, said.id, chat.seq) for said, chat in kept],
-            )
-
+        texts = sorted(
+            (place_of(rooms[chat.room].number, chat.seq), chat.text)
+            for chat in outcomes
+            if isinstance(chat, Chat)
+        )
         self._is_lost = True
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
-        take_back(connection)
+        delete_words(connection, texts)
+        connection.executemany("DELETE FROM messages WHERE place = ?", [(place,) for place, _ in texts])
         connection.execute("COMMIT")
         self._is_lost = False
 

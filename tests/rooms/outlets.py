@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -163,7 +164,7 @@ class AsyncLog:
     def prepare(self, room: str) -> Deferred[None] | None:
         if not self._prepares or room in self._prepared:
             return None
-        return self._ask(self.reads, lambda: self._prepared.add(room))
+        return self._ask(self.reads, partial(self._prepared.add, room))
 
     def enter(self, room: str) -> None:
         assert not self._prepares or room in self._prepared
@@ -202,6 +203,10 @@ class AsyncLog:
         if self.failing is not None:
             raise self.failing
         return find_out()
+
+    def forget(self, room: str) -> None:
+        """Know nothing of *room* any more."""
+        self._prepared.discard(room)
 
     @property
     def owes(self) -> bool:

@@ -21,7 +21,8 @@ from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms import sqlite as sqlite_module
 from chatproto.rooms.log import NotStored, RoomLog
 from chatproto.rooms.sqlite_file import MOST_SEQ
-from chatproto.rooms.sqlite_writer import Committed, Said
+from chatproto.rooms.sqlite_rows import Said
+from chatproto.rooms.sqlite_writer import Committed
 from chatproto.wire.messages import Chat
 
 
@@ -176,13 +177,13 @@ class TestCommits:
     def test_what_is_said_during_a_commit_goes_into_the_next_one(self, place: Place) -> None:
         log = place.open()
         sizes: list[int] = []
-        commit = log._writer.commit
+        commit = log._writings.writer.commit
 
         def count_and_commit(batch: list[Said]) -> Committed:
             sizes.append(len(batch))
             return commit(batch)
 
-        log._writer.commit = count_and_commit  # type: ignore[assignment, method-assign]
+        log._writings.writer.commit = count_and_commit  # type: ignore[assignment, method-assign]
         with place.locked():
             answers = [log.append("a", "ann", "ann", 0, "x", 1)]
             eventually(lambda: sizes == [1])
@@ -212,7 +213,7 @@ class TestCommits:
         assert [receipt.seq for receipt in receipts[:7]] == [1] * 7
 
     def test_it_is_written_so_that_a_crash_of_the_machine_loses_nothing(self, place: Place) -> None:
-        connection = place.open()._writer.connection
+        connection = place.open()._writings.writer.connection
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
@@ -388,7 +389,9 @@ class TestClosing:
         for deferred in closed:
             log.wait(deferred)
         with pytest.raises(RuntimeError):
-            log.search("a", ["x"], 1)
+            log.answer(log.search("a", ["x"], 1))
+        with pytest.raises(RuntimeError):
+            log.look("elsewhere")
         assert log.read("a", 1, 1, 100)
         log.is_closed = True
         assert place.open().look("a") == (1, 1)

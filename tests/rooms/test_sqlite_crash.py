@@ -91,8 +91,7 @@ class Rounds:
             for seq in range(max(told) + 1, newest + 1):
                 told[seq] = kept[seq]
             for text in random.sample(sorted(kept.values()), min(20, len(kept))):
-                words = text.split("-")
-                found = log.answer(log.search(room, words, 10)).seqs
+                found = log.answer(log.search(room, [text], 10)).seqs
                 assert [kept[seq] for seq in found] == [text]
         log.close_now()
         with closing(sqlite3.connect(self.path)) as file:

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rooms.outlets import Failures
 from rooms.pumped import PumpedLog
 
 from chatproto.limits import HistoryLimits, Limits
+from chatproto.rooms import sqlite_threads
 from chatproto.rooms.log import NotStored
 from chatproto.rooms.sqlite_writer import CHECK_S
 from chatproto.wire.messages import Chat
@@ -190,19 +191,37 @@ class TestFileSystem:
         assert refused
         witness.check()
 
-    def test_a_file_system_that_becomes_read_only_is_said(self, small_disk: Path) -> None:
-        folder = small_disk / "folder"
-        folder.mkdir()
-        witness = Witness(folder / "history.sqlite")
-        witness.say()
-        # As after a fault of the disk: those who have it open cannot write any more either.
-        subprocess.run(["mount", "-o", "remount,ro", "-f", str(small_disk)], check=False)
-        remounted = subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=False)
-        if remounted.returncode == 0:
-            witness.is_refused()
-            subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-            witness.until_kept()
-        witness.say("after")
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("chattr") is None, reason="there is no chattr")
+class TestUnwritableFile:
+    """Made so while it is open, which nothing but an attribute of the file system can do."""
+
+    @pytest.fixture
+    def unwritable(self, witness: Witness) -> Iterator[Callable[[bool], None]]:
+        def make(is_unwritable: bool) -> None:
+            paths = [str(witness.path), *map(str, witness.path.parent.glob("*-wal"))]
+            subprocess.run(["chattr", "+i" if is_unwritable else "-i", *paths], check=True)
+
+        try:
+            make(True)
+            make(False)
+        except subprocess.CalledProcessError:
+            pytest.skip("this file system has no such attribute, or one may not set it")
+        yield make
+        make(False)
+
+    def test_a_file_that_becomes_unwritable_is_said(
+        self, witness: Witness, unwritable: Callable[[bool], None]
+    ) -> None:
+        unwritable(True)
+        for _ in range(3):
+            witness.is_refused(id=7)
+        assert witness.log.trouble == "it cannot be written to"
+        assert [chat.text for chat in witness.log.all("a")] == ["before"]
+        unwritable(False)
+        witness.until_kept()
+        witness.say("after", id=7)
         witness.check()
 
 
@@ -338,7 +357,7 @@ class TestRemovedFile:
         """It is removed when everything was written, and cannot be written anew just then."""
         folder = witness.path.parent
         away = folder.with_name("away")
-        writer = witness.log._writer
+        writer = witness.log._writings.writer
         check_place = writer._check_place
         checks: list[int] = []
 
@@ -360,7 +379,7 @@ class TestRemovedFile:
     def test_a_file_that_goes_during_the_commit_is_written_anew_with_it(
         self, witness: Witness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        writer = witness.log._writer
+        writer = witness.log._writings.writer
         check_place = writer._check_place
         checks: list[int] = []
 
@@ -405,7 +424,7 @@ class TestUnknown:
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(witness.log._writer, "_keep", fail)
+        monkeypatch.setattr(witness.log._writings.writer, "_keep", fail)
         answers = [witness.log.append("a", "ann", "ann", 0, "x", 1) for _ in range(3)]
         for answer in answers:
             with pytest.raises(NotStored, match=r"^[a-z][^.]*$"):
@@ -421,7 +440,8 @@ class TestUnknown:
         def fail(*_: object) -> bool:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(witness.log._upkeep, "step", fail)
+        monkeypatch.setattr(sqlite_threads, "IDLE_S", 0.02)
+        monkeypatch.setattr(witness.log._writings.upkeep, "step", fail)
         for _ in range(3):
             witness.say()
         witness.log.pump.until(lambda: witness.log.trouble)

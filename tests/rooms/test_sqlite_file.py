@@ -215,7 +215,7 @@ class TestMigration:
             migrate(old, 1)
             old.execute("INSERT INTO rooms VALUES (1, 'a', 0), (2, 'b', 5)")
             old.executemany(
-                "INSERT INTO messages VALUES (?, ?, 'ann', ?)",
+                "INSERT INTO messages VALUES (?, ?, 'ann', ?, NULL, 0)",
                 [
                     (place_of(1, 1), 10, "red fish"),
                     (place_of(1, 2), 20, "größe"),

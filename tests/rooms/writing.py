@@ -8,6 +8,7 @@ if it is not 0.
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ def main() -> None:
     log = PumpedLog(path, history=HistoryLimits(max_history_room_messages=keep))
     lines: list[str] = []
     said = 0
+    # Texts, which are one word, and ids are other ones in each process.
+    mark = secrets.randbelow(2**30)
+    is_ending = False
 
     def kept(chat: Chat, sender: int) -> None:
         lines.append(f"told {chat.room} {chat.seq} {chat.text}")
@@ -33,14 +37,14 @@ def main() -> None:
     def say(sender: int) -> None:
         nonlocal said
         said += 1
-        room, text = f"room{said % rooms}", f"{os.getpid()}-{said}"
-        # Ids of a process before this one are other ones.
-        answer = log.append(room, f"nick{sender}", f"nick{sender}", os.getpid() * 10**6 + said, text, sender)
+        room, text = f"room{said % rooms}", f"{mark}x{said}"
+        answer = log.append(room, f"nick{sender}", f"nick{sender}", (mark << 20) + said, text, sender)
         answer.addCallback(acknowledged, sender, room, text)
 
     def acknowledged(receipt: Receipt, sender: int, room: str, text: str) -> None:
         lines.append(f"acknowledged {room} {receipt.seq} {text}")
-        say(sender)
+        if not is_ending:
+            say(sender)
 
     log.start(kept)
     for sender in range(senders):
@@ -50,6 +54,7 @@ def main() -> None:
         # What a client has read it has read, whatever becomes of the server.
         os.write(1, "".join(f"{line}\n" for line in lines).encode())
         lines.clear()
+    is_ending = True
     log.close_now()
     os.write(1, "".join(f"{line}\n" for line in lines).encode())
 

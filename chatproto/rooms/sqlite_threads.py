@@ -1,0 +1,265 @@
+"""The threads of a durable history: one writes, others read. What they find out is told in the reactor's."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chatproto.rooms.log import NotStored
+from chatproto.rooms.sqlite_file import connect_reader, reason_of
+from chatproto.rooms.sqlite_rows import Said, round_number
+from chatproto.rooms.sqlite_upkeep import Upkeep
+from chatproto.rooms.sqlite_writer import Committed, Unwritable, Writer
+
+__all__ = ["Call", "Question", "Readings", "Then", "Writings"]
+
+_log = Logger(namespace="chatproto.rooms.sqlite")
+
+MOST_IN_A_COMMIT = 4_096
+
+IDLE_S = 10.0
+"""How often one looks whether some upkeep is due while nothing is said..."""
+
+STEP_S = 0.1
+"""...and while much is said."""
+
+PROBE_S = 1.0
+"""How often one tries whether the file can be written to again while nothing is said."""
+
+
+class Call(Protocol):
+    """Has something called in the reactor's thread."""
+
+    def __call__(self, callable: Callable[..., Any], *args: object) -> None:
+        """See `IReactorFromThreads.callFromThread`."""
+
+
+class Writings:
+    """The thread that writes, with *writer* and *upkeep*, which are its own from then on.
+
+    *call* has the others called in the reactor's thread: *tell* with what came of messages, *changed* with
+    why nothing can be kept from now on, or the empty string, and *ended* when the thread is about to end.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        upkeep: Upkeep,
+        call: Call,
+        tell: Callable[[list[Said], Committed], None],
+        changed: Callable[[str], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self.writer = writer
+        self.upkeep = upkeep
+        self._call = call
+        self._tell = tell
+        self._changed = changed
+        self._ended = ended
+        self._waiting: SimpleQueue[Said | None] = SimpleQueue()
+        self._trouble = ""  # with keeping
+        self._upkeep_trouble = ""
+        self.thread = threading.Thread(target=self._run, name="chat history writer", daemon=True)
+        self.thread.start()
+
+    def put(self, said: Said) -> None:
+        """Keep *said*, with the next commit."""
+        self._waiting.put(said)
+
+    def end(self) -> None:
+        """Keep what was put, and nothing after it."""
+        self._waiting.put(None)
+
+    # --- in the thread --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        is_ending, patience_s, stepped_s = False, 0.0, 0.0
+        try:
+            while not is_ending:
+                batch, is_ending = self._take(patience_s)
+                begin_s = time.monotonic()
+                if batch:
+                    self._commit(batch)
+                elif self._trouble:
+                    self._probe()
+                now_s = time.monotonic()
+                if batch and patience_s and now_s - stepped_s < STEP_S:
+                    patience_s = STEP_S
+                else:
+                    stepped_s = now_s
+                    # It gets up to a third of the time, or much that is said would never be caught up with.
+                    patience_s = self._keep_up(now_s + (now_s - begin_s) / 2)
+        finally:
+            self.writer.close()
+            self._call(self._ended)
+
+    def _keep_up(self, until_s: float) -> float:
+        """Do some upkeep, not for much longer than until then; in how many seconds there is more to do."""
+        is_due = not self._trouble and self._step()
+        while is_due and time.monotonic() < until_s:
+            is_due = self._step()
+        if self._trouble or self._upkeep_trouble:
+            return PROBE_S
+        return 0.0 if is_due else IDLE_S
+
+    def _take(self, timeout_s: float) -> tuple[list[Said], bool]:
+        """What is to be kept next, after waiting for it if need be; and whether that was all."""
+        try:
+            first = self._waiting.get(timeout=timeout_s)
+        except Empty:
+            return [], False
+        more = round_number(min(self._waiting.qsize() + 1, MOST_IN_A_COMMIT)) - 1
+        waiting = [first, *(self._waiting.get_nowait() for _ in range(more))]
+        batch = [said for said in waiting if said is not None]
+        return batch, len(batch) < len(waiting)
+
+    def _commit(self, batch: list[Said]) -> None:
+        try:
+            committed = self.writer.commit(batch)
+        except Unwritable as unwritable:
+            self._note(str(unwritable), self._upkeep_trouble)
+            self._refuse(batch, f"the history cannot be kept, {unwritable}; nobody saw it")
+        except Exception:
+            # One of them is nothing that SQLite could keep. The others are not to suffer for it.
+            if len(batch) > 1:
+                for said in batch:
+                    self._commit([said])
+            else:
+                self._report("a message cannot be kept")
+                self._refuse(batch, "that cannot be kept; nobody saw it")
+        else:
+            self._note("", self._upkeep_trouble)
+            self.upkeep.committed(committed)
+            self._call(self._tell, batch, committed)
+
+    def _refuse(self, batch: list[Said], why: str) -> None:
+        self._call(self._tell, batch, Committed([NotStored(why)] * len(batch), {}))
+
+    def _probe(self) -> None:
+        """Nobody speaks, perhaps because nothing can be kept: can it?"""
+        trouble = ""
+        try:
+            self.writer.probe()
+        except Unwritable as unwritable:
+            trouble = str(unwritable)
+        self._note(trouble, self._upkeep_trouble)
+
+    def _step(self) -> bool:
+        """Do a little upkeep; whether there is more to do."""
+        is_due, trouble = False, ""
+        try:
+            is_due = self.upkeep.step()
+        except Unwritable as unwritable:
+            trouble = str(unwritable)
+        except sqlite3.Error as error:
+            trouble = reason_of(error)
+        except Exception as error:
+            trouble = reason_of(error)
+            self._report("the history's upkeep failed")
+        self._note(self._trouble, trouble)
+        return is_due
+
+    def _note(self, trouble: str, upkeep_trouble: str) -> None:
+        before = self._trouble or self._upkeep_trouble
+        self._trouble, self._upkeep_trouble = trouble, upkeep_trouble
+        now = trouble or upkeep_trouble
+        if now != before:
+            self._call(self._changed, now)
+
+    def _report(self, what: str) -> None:
+        """Log the exception at hand."""
+        self._call(_log.failure, what, Failure())
+
+
+Question = Callable[[sqlite3.Connection], Any]
+
+Then = Callable[[Any], None]
+
+
+class Readings:
+    """A thread that asks the history at *path*, one question after the other.
+
+    *call* has others called in the reactor's thread: what waits for an outcome with that, which may be a
+    `Failure`, and *ended* when the thread is about to end.
+    """
+
+    def __init__(self, path: str, name: str, call: Call, ended: Callable[[], None]) -> None:
+        self._path = path
+        self._call = call
+        self._ended = ended
+        self._waiting: SimpleQueue[tuple[Question, Then] | _Parking | None] = SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def ask(self, question: Question, then: Then) -> None:
+        """Ask the history something."""
+        self._waiting.put((question, then))
+
+    def end(self) -> None:
+        """Answer what was asked, and nothing after it."""
+        self._waiting.put(None)
+
+    def park(self) -> Callable[[], None]:
+        """Have the thread close the file and wait until the answer of this is called.
+
+        MUST be called in another thread.
+        """
+        parking = _Parking()
+        self._waiting.put(parking)
+        # One that has ended has closed the file as well.
+        while not parking.is_parked.wait(0.1) and self.thread.is_alive():
+            pass
+        return parking.may_go_on.set
+
+    # --- in the thread --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while (waiting := self._waiting.get()) is not None:
+                if isinstance(waiting, _Parking):
+                    self._close()
+                    waiting.is_parked.set()
+                    waiting.may_go_on.wait()
+                else:
+                    question, then = waiting
+                    self._call(then, self._find_out(question))
+        finally:
+            self._close()
+            self._call(self._ended)
+
+    def _find_out(self, question: Question) -> Any:
+        for is_last in (False, True):
+            try:
+                if self._connection is None:
+                    self._connection = connect_reader(self._path)
+                return question(self._connection)
+            except sqlite3.Error:
+                # Some troubles stick to the connection.
+                self._close()
+                if is_last:
+                    return Failure()
+            except Exception:
+                return Failure()
+        raise AssertionError("unreachable")
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@dataclass(eq=False)
+class _Parking:
+    """Where two threads meet."""
+
+    is_parked: threading.Event = field(default_factory=threading.Event)
+    may_go_on: threading.Event = field(default_factory=threading.Event)
