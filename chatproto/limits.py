@@ -88,7 +88,7 @@ class HistoryLimits:
         86_400.0, "seconds in which a message that is sent again is recognised by its id", 0.0, 10**9
     )
     max_unkept_bytes: int = _bound(64 * MIB, "bytes of memory for what waits to be kept", 4_096)
-    locked_timeout_s: float = _bound(
+    history_lock_timeout_s: float = _bound(
         5.0, "seconds to wait where another program has locked the history", 0.0, MOST_S
     )
 

@@ -68,6 +68,9 @@ class RoomLog(Protocol):
     epoch: int
     """Changes when sequence numbers start anew; from 1 to 2^53 - 1."""
 
+    trouble: str
+    """Why nothing can be kept at the moment, as part of a sentence; empty if all is well."""
+
     def start(self, kept: Kept) -> None:
         """Have *kept* called for every message from now on.
 
@@ -158,6 +161,8 @@ class MemoryLog:
 
     *wall_clock* gives seconds since 1970.
     """
+
+    trouble = ""
 
     def __init__(self, limits: Limits | None = None, wall_clock: Callable[[], float] = time.time) -> None:
         self.epoch = secrets.randbelow(MAX_U64) + 1

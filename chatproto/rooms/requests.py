@@ -152,11 +152,9 @@ def _say(session: Session, message: Say) -> None:
 
 
 def _answered(session: Session, id: int, outcome: Receipt | Failure) -> None:
-    session.unanswered -= 1
     if not session.ended:
         _answer(session, id, outcome)
-        if session.waits:
-            session.go_on()
+    session.was_answered()
 
 
 def _answer(session: Session, id: int, outcome: Receipt | Failure) -> None:
@@ -208,7 +206,7 @@ def _who(session: Session, message: Who) -> None:
 
 def _history(session: Session, message: History) -> None:
     member = _member(session, message.room)
-    if member is not None:
+    if member is not None and not session.postpone_until_answered(message):
         session.catch_up.query(member.room.name, message.before, message.limit)
 
 
@@ -248,6 +246,8 @@ def _search(session: Session, message: Search) -> None:
         return session.refuse(ErrorCode.BAD_TEXT, "there is no word to search for")
     if len(words) > MAX_SEARCHED_WORDS:
         return session.refuse(ErrorCode.BAD_TEXT, f"search for at most {MAX_SEARCHED_WORDS} words")
+    if session.postpone_until_answered(message):
+        return None
     room = member.room.name
     try:
         answer = session.hub.log.search(room, words, message.limit)

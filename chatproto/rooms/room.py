@@ -16,6 +16,10 @@ __all__ = ["Member", "Room"]
 
 MAX_ROSTER_NICKS = 1_000
 
+MAX_OWN_RUNS = 10_000
+"""Of own messages that somebody has said while something waited for them all the time. Past that they get the
+oldest back, should a replay come past it, and know it by the number with which it was acknowledged."""
+
 
 class OwnWords:
     """Ascending sequence numbers, kept as runs: whoever talks without reading is often alone in talking."""
@@ -47,6 +51,11 @@ class OwnWords:
         """Forget the runs that end below *seq*."""
         ended = bisect_left(self._lasts, seq)
         del self._firsts[:ended], self._lasts[:ended]
+
+    def forget_past(self, most: int) -> None:
+        """Forget the oldest run, if there are more than *most*."""
+        if len(self._firsts) > most:
+            del self._firsts[0], self._lasts[0]
 
 
 class Member:
@@ -91,8 +100,9 @@ class Member:
             if self.live:
                 return
         if self.own.add(seq):
-            # What is not kept any more will not be replayed either: this bounds what is remembered.
+            # What is not kept any more will not be replayed either.
             self.own.forget_before(self.session.hub.log.bounds(self.room.name)[0])
+            self.own.forget_past(MAX_OWN_RUNS)
 
 
 class Room:

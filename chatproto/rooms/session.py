@@ -69,6 +69,7 @@ class Session:
         self._advancing = False
         self._held = 0  # answers that the next request must wait for
         self.unanswered = 0  # says that the log has not answered yet
+        self._all_answered: Deferred[None] | None = None  # for a request that waits for that
         self.login_failures = 0
         self._renames_left = float(hub.limits.rename_burst)
         self._renamed_at_s = hub.clock.seconds()
@@ -111,14 +112,18 @@ class Session:
 
     # --- what the log's answers call ----------------------------------------------------------------------
 
-    @property
-    def waits(self) -> bool:
-        """Whether requests, or the end, may be waiting for an answer of the log."""
-        return bool(self._requests) or self._input_is_over
-
     def go_on(self) -> None:
         """Something that was waited for is there."""
         self._advance()
+
+    def was_answered(self) -> None:
+        """One of those that the log owed an answer has it."""
+        self.unanswered -= 1
+        if not self.unanswered and self._all_answered is not None:
+            answered, self._all_answered = self._all_answered, None
+            answered.callback(None)
+        elif self._requests or self._input_is_over:
+            self._advance()
 
     def give_up(self, failure: Failure) -> None:
         """The outlet, the log or something called raised: nobody knows any more what the person got."""
@@ -298,6 +303,17 @@ class Session:
         self._requests.appendleft(request)
         until.addCallbacks(lambda _: self._postponement_is_over(), self._cannot_be_prepared)
         until.addErrback(self.give_up)
+
+    def postpone_until_answered(self, request: Message) -> bool:
+        """Take *request* up again when the log has answered everything; False if it has.
+
+        For what shows messages: whoever said something finds it there.
+        """
+        if not self.unanswered:
+            return False
+        self._all_answered = Deferred()
+        self.postpone(request, self._all_answered)
+        return True
 
     def _postponement_is_over(self) -> None:
         self.release()

@@ -79,7 +79,6 @@ class SqliteLog:
         limits: Limits | None = None,
         history: HistoryLimits | None = None,
         wall_clock: Callable[[], float] = time.time,
-        changed: Callable[[str], None] = lambda trouble: None,
     ) -> None:
         self.path = os.path.abspath(path)
         self.trouble = ""
@@ -87,7 +86,6 @@ class SqliteLog:
         self._limits = limits or Limits()
         self._history = history or HistoryLimits()
         self._wall_clock = wall_clock
-        self._changed = changed
         self._kept: Kept = lambda chat, sender: None
         self._rooms: dict[str, _Room] = {}
         # Those that may be dropped, the one idle for longest first.
@@ -98,7 +96,7 @@ class SqliteLog:
         self._closings: list[Deferred[None]] = []
         self._ownership = Ownership(self.path)
         try:
-            connection = open_history(self.path, self._history.locked_timeout_s)
+            connection = open_history(self.path, self._history.history_lock_timeout_s)
             [self.epoch, removed_ms] = connection.execute("SELECT epoch, newest_ms FROM about").fetchone()
             [newest_ms] = connection.execute("SELECT max(time_ms) FROM messages").fetchone()
             self._newest_ms = max(removed_ms, newest_ms or 0)
@@ -106,7 +104,7 @@ class SqliteLog:
                 self.path,
                 connection,
                 remember_ms=int(self._history.remember_ids_s * 1000),
-                timeout_s=self._history.locked_timeout_s,
+                timeout_s=self._history.history_lock_timeout_s,
                 park=self._parked,
             )
         except BaseException:
@@ -320,7 +318,6 @@ class SqliteLog:
             _log.error("the history cannot be kept, {trouble}: {path}", trouble=trouble, path=self.path)
         else:
             _log.info("the history can be kept again: {path}", path=self.path)
-        self._changed(trouble)
 
     def _has_ended(self) -> None:
         self._running -= 1

@@ -13,17 +13,20 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chatproto.limits import Limits
+from chatproto.limits import HistoryLimits, Limits
 from chatproto.net.factory import ChatFactory
 from chatproto.rooms.hub import Hub
+from chatproto.rooms.sqlite import SqliteLog
+from chatproto.rooms.sqlite_file import HistoryUnusable
 from chatproto.wire.deflate import Deflate
 
-__all__ = ["ChatService", "NotListening"]
+__all__ = ["ChatService", "NotStarted"]
 
 _log = Logger(namespace="chatproto")
 
@@ -35,8 +38,8 @@ BACKLOG = 1_024
 comes back at once after a restart."""
 
 
-class NotListening(SystemExit, Exception):
-    """The server cannot listen where it was told to; the text is one sentence.
+class NotStarted(SystemExit, Exception):
+    """The server cannot listen, or keep its history, where it was told to; the text is one sentence.
 
     A SystemExit, so that `twistd -n` prints the sentence alone and exits with 1; an Exception, so that a
     daemon passes it to the process that started it. The latter shows only the beginning, so the reason comes
@@ -44,11 +47,30 @@ class NotListening(SystemExit, Exception):
     """
 
 
+class _Door(Factory):
+    """What listens until there is a chat, which is before anything is accepted."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.chat: ChatFactory | None = None
+
+    def logPrefix(self) -> str:
+        """As what Twisted's log has it."""
+        return "chat"
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return None if self.chat is None else self.chat.buildProtocol(addr)
+
+
 class ChatService(Service):
     """Listens on *endpoints*, strings as `serverFromString` takes them, and serves one hub on all of them.
 
-    *origins* and *deflate* are for WebSockets, as `ChatResource` has them.
-    Nothing is opened before `privilegedStartService`: `twistd` forks between making and starting it.
+    What is said is kept in the file *history*, within *history_limits*, or without it in memory. *origins*
+    and *deflate* are for WebSockets, as `ChatResource` has them.
+
+    Nothing is opened before `privilegedStartService`: `twistd` forks between making and starting it. The
+    history is opened when the privileges are gone, as it is needed later too.
     """
 
     name = "chat"
@@ -58,6 +80,8 @@ class ChatService(Service):
         endpoints: Sequence[str],
         *,
         limits: Limits | None = None,
+        history: str | None = None,
+        history_limits: HistoryLimits | None = None,
         default_room: str = "lobby",
         origins: Collection[str] = (),
         deflate: Deflate | None = None,
@@ -65,11 +89,15 @@ class ChatService(Service):
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.limits = limits or Limits()
+        self.history = history
+        self.history_limits = history_limits or HistoryLimits()
         self.default_room = default_room
         self.origins = tuple(origins)
         self.deflate = deflate
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
+        self._door = _Door()
+        self._log: SqliteLog | None = None
         self.factory: ChatFactory | None = None
 
     def privilegedStartService(self) -> None:
@@ -80,38 +108,57 @@ class ChatService(Service):
 
             self._reactor = reactor
         _allow_descriptors(self._reactor)
-        hub = Hub(self._reactor, limits=self.limits, default_room=self.default_room)
-        self.factory = ChatFactory(hub, origins=self.origins, deflate=self.deflate)
         for description in self.endpoints:
-            outcome = self._listen(description, self.factory)
+            outcome = self._listen(description)
             if isinstance(outcome, str):
-                self.factory = None
                 self._close_ports()
-                raise NotListening(f"cannot listen, {outcome}: {description}")
+                raise NotStarted(f"cannot listen, {outcome}: {description}")
             self.ports.append(outcome)
 
     def startService(self) -> None:
-        """Say where it listens and how to connect."""
-        if self.factory is None:
+        """Open the history, let people in, and say where it listens and how to connect."""
+        if not self.ports:
             self.privilegedStartService()
+        if self.history is not None:
+            try:
+                self._log = SqliteLog(self.history, self._reactor, self.limits, self.history_limits)
+            except HistoryUnusable as error:
+                self._close_ports()
+                raise NotStarted(f"{error}; name another file, or mend this one") from None
         super().startService()
+        hub = Hub(self._reactor, self._log, self.limits, default_room=self.default_room)
+        self.factory = self._door.chat = ChatFactory(hub, origins=self.origins, deflate=self.deflate)
+        self.factory.doStart()
+        if self._log is None:
+            _log.info("what is said is kept in memory, and forgotten with this process")
+        else:
+            _log.info("what is said is kept in {path}", path=self._log.path)
         for port in self.ports:
             for line in _how_to_connect(port.getHost()):
                 _log.info("{line}", line=line)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop listening, say `goodbye`, and be done when everybody had the chance to read it."""
+        """Stop listening, say `goodbye`, and be done when everybody had the chance to read it.
+
+        What was said until then is kept.
+        """
         super().stopService()
         factory, self.factory = self.factory, None
+        self._door.chat = None
         closing = self._close_ports()
         if factory is not None:
+            factory.doStop()
             closing.append(factory.shut_down(RETRY_MS))
-        return DeferredList(closing)
+        stopped: Deferred[Any] = DeferredList(closing)
+        log, self._log = self._log, None
+        if log is not None:
+            stopped.addCallback(lambda _: log.close())
+        return stopped
 
-    def _listen(self, description: str, factory: ChatFactory) -> IListeningPort | str:
+    def _listen(self, description: str) -> IListeningPort | str:
         """The port, or why there is none."""
         listening: Deferred[IListeningPort] = maybeDeferred(
-            lambda: serverFromString(self._reactor, _with_backlog(description)).listen(factory)
+            lambda: serverFromString(self._reactor, _with_backlog(description)).listen(self._door)
         )
         outcome: list[IListeningPort | str] = []
         listening.addCallbacks(outcome.append, lambda failure: outcome.append(_reason(failure)))

@@ -12,7 +12,7 @@ from twisted.application.service import IService
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
-from chatproto.limits import Limits
+from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.names import NameRefused, check_room
 from chatproto.server.service import ChatService
 from chatproto.version import __version__
@@ -29,6 +29,10 @@ DEFLATE = Deflate(client_no_context_takeover=True)
 _LIMIT_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
 _LIMITS = {known.name.replace("_", "-"): known for known in fields(Limits)}
+_HISTORY_LIMITS = {known.name.replace("_", "-"): known for known in fields(HistoryLimits)}
+
+IN_MEMORY = "memory"
+"""What is given to `--history` where there is to be no file."""
 
 
 def _number(name: str, kind: type[Any]) -> Any:
@@ -63,6 +67,12 @@ class Options(usage.Options):
     ]
     optParameters: ClassVar[list[list[Any]]] = [
         ["room", None, "lobby", "The room that people enter who name none."],
+        [
+            "history",
+            None,
+            "chat.sqlite",
+            f"The file that keeps what is said, or '{IN_MEMORY}': it is forgotten when the server ends.",
+        ],
         *(
             [
                 name,
@@ -71,7 +81,7 @@ class Options(usage.Options):
                 _sentence(known.metadata["meaning"]),
                 _number(name, type(known.default)),
             ]
-            for name, known in _LIMITS.items()
+            for name, known in (_LIMITS | _HISTORY_LIMITS).items()
         ),
     ]
 
@@ -109,6 +119,8 @@ class Options(usage.Options):
 
         if not self["listen"]:
             self["listen"].append(DEFAULT_ENDPOINT)
+        if not self["history"]:
+            raise usage.UsageError(f"--history needs the name of a file, or '{IN_MEMORY}'")
         for description in self["listen"]:
             try:
                 serverFromString(reactor, description)
@@ -119,6 +131,9 @@ class Options(usage.Options):
                 ) from None
         try:
             self["limits"] = Limits(**{known.name: self[name] for name, known in _LIMITS.items()})
+            self["history_limits"] = HistoryLimits(
+                **{known.name: self[name] for name, known in _HISTORY_LIMITS.items()}
+            )
             check_room(self["room"], self["limits"].max_room_chars)
         except NameRefused as refusal:
             raise usage.UsageError(f"--room: {refusal}") from None
@@ -126,13 +141,17 @@ class Options(usage.Options):
             raise usage.UsageError(_LIMIT_NAME.sub(_as_option, str(refusal))) from None
 
     def getUsage(self, width: int | None = None) -> str:
-        """Twisted's, in another order: where to listen first; the limits apart, in the order of `Limits`."""
+        """Twisted's, in another order: where to listen first; the limits apart, in their own order."""
         usage_text, _, description = super().getUsage(width).partition("\n\n")
         _, *shown = re.split(r"^(?= +--)", f"{usage_text}\n", flags=re.MULTILINE)
         by_name = {entry.split()[0].strip("-="): entry for entry in shown}
         limits = "".join(by_name.pop(name) for name in _LIMITS)
-        first = "".join(by_name.pop(name) for name in ("listen", "room", "origin", "deflate"))
-        return f"Options:\n{first}{''.join(by_name.values())}\nLimits:\n{limits}\n{description}"
+        history = "".join(by_name.pop(name) for name in _HISTORY_LIMITS)
+        first = "".join(by_name.pop(name) for name in ("listen", "room", "history", "origin", "deflate"))
+        return (
+            f"Options:\n{first}{''.join(by_name.values())}\nLimits:\n{limits}\n"
+            f"Limits of the file of the history:\n{history}\n{description}"
+        )
 
 
 def makeService(options: Options) -> IService:
@@ -140,6 +159,8 @@ def makeService(options: Options) -> IService:
     return ChatService(
         options["listen"],
         limits=options["limits"],
+        history=None if options["history"] == IN_MEMORY else options["history"],
+        history_limits=options["history_limits"],
         default_room=options["room"],
         origins=options["origins"],
         deflate=DEFLATE if options["deflate"] else None,

@@ -151,6 +151,7 @@ class AsyncLog:
     def __init__(self, inner: RoomLog, *, fired: bool = False, prepares: bool = False) -> None:
         self.inner = inner
         self.epoch = inner.epoch
+        self.trouble = ""
         self.failing: Exception | None = None
         self.appends: deque[_Answer] = deque()
         self.reads: deque[_Answer] = deque()

@@ -68,8 +68,7 @@ class PumpedLog(SqliteLog):
         self.pump = Pump()
         self.owed = 0
         self.is_closed = False
-        self.troubles: list[str] = []
-        super().__init__(str(path), self.pump, limits, history, wall_clock, self.troubles.append)
+        super().__init__(str(path), self.pump, limits, history, wall_clock)
 
     def _owe(self, answer: T) -> T:
         if isinstance(answer, Deferred):

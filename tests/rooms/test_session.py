@@ -865,6 +865,42 @@ class TestEndOfInput:
         assert bob.chats == []
         assert failures.take() == ([] if isinstance(error, NotStored) else ["Broken"])
 
+    @pytest.mark.parametrize("question", [History("", 0, 5), Search("", "hi", 5)], ids=["history", "search"])
+    def test_what_was_just_said_is_in_the_answer_to_what_is_asked_next(self, question: Message) -> None:
+        log = AsyncLog(MemoryLog(wall_clock=lambda: 0.0))
+        chat = ChatInMemory(log=log)
+        ann = chat.join("ann")
+        ann.forget()
+        ann.ask(Say(7, "", "hi"), Say(8, "", "hi again"), question, Ping(1))
+        assert ann.received == []
+        log.settle()
+        assert [message.type for message in ann.received] == ["ack", "ack", "chat", "chat", "end", "pong"]
+
+    def test_a_question_is_answered_too_when_what_was_said_before_is_refused(self) -> None:
+        log = AsyncLog(MemoryLog(wall_clock=lambda: 0.0))
+        chat = ChatInMemory(log=log)
+        ann = chat.join("ann")
+        ann.ask(Say(7, "", "hi"), History("", 0, 5))
+        ann.forget()
+        log.failing = NotStored("full")
+        while log.appends:
+            log.step(log.appends)
+        log.failing = None
+        log.settle()
+        assert [message.type for message in ann.received] == ["error", "end"]
+
+    def test_who_is_gone_before_the_answer_asks_nothing_more(self) -> None:
+        log = AsyncLog(MemoryLog(wall_clock=lambda: 0.0))
+        chat = ChatInMemory(log=log)
+        ann = chat.join("ann")
+        ann.forget()
+        ann.ask(Say(7, "", "hi"), History("", 0, 5))
+        ann.disconnect()
+        log.settle()
+        chat.pass_time()
+        assert ann.received == []
+        assert_nothing_is_left(chat.hub, chat.clock)
+
 
 class TestEnds:
     def test_a_fault_ends_the_session_after_what_came_before_it(self, chat: ChatInMemory) -> None:

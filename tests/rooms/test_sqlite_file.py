@@ -204,7 +204,7 @@ def test_a_history_that_another_program_has_locked_is_refused_after_a_while(path
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(HistoryUnusable, match="another program has locked it"):
-            PumpedLog(path, history=HistoryLimits(locked_timeout_s=0.05))
+            PumpedLog(path, history=HistoryLimits(history_lock_timeout_s=0.05))
 
 
 class TestMigration:

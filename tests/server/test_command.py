@@ -220,7 +220,7 @@ class TestDaemon:
             client.close()
             eventually(lambda: not is_running(pid))
         assert "Traceback" not in log.read_text()
-        assert os.listdir(tmp_path) == ["chat.log"]
+        assert sorted(os.listdir(tmp_path)) == ["chat.log", "chat.sqlite", "chat.sqlite-lock"]
 
     def test_a_second_one_is_refused_while_the_first_runs(self, tmp_path: Path) -> None:
         with daemon(tmp_path, "--listen", f"unix:{tmp_path}/sock") as pid:

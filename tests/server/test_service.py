@@ -21,7 +21,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 
 from chatproto.server import service as service_module
-from chatproto.server.service import ChatService, NotListening
+from chatproto.server.service import ChatService, NotStarted
 from chatproto.wire.messages import Ack, Chat, Goodbye, Join, Joined, Say
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -199,7 +199,7 @@ class TestListens:
 
 class TestCannotListen:
     def refused(self, service: ChatService) -> str:
-        with pytest.raises(NotListening) as refused:
+        with pytest.raises(NotStarted) as refused:
             service.startService()
         assert service.ports == []
         return str(refused.value)

@@ -8,13 +8,16 @@ from dataclasses import fields
 import pytest
 from twisted.python.usage import UsageError
 
-from chatproto.limits import Limits
+from chatproto.limits import HistoryLimits, Limits
 from chatproto.server import tap
 from chatproto.server.service import ChatService
 from chatproto.version import __version__
 
-LIMITS = [pytest.param(known.name, known.default, id=known.name) for known in fields(Limits)]
-SECONDS = [known.name for known in fields(Limits) if known.name.endswith("_s")]
+HISTORY = [known.name for known in fields(HistoryLimits)]
+EVERY = fields(Limits) + fields(HistoryLimits)
+LIMITS = [pytest.param(known.name, known.default, id=known.name) for known in EVERY]
+SECONDS = [known.name for known in EVERY if known.name.endswith("_s")]
+LONGEST_S = {known.name: f"{known.metadata['most']:,}" for known in EVERY}
 
 
 def option(limit: str) -> str:
@@ -51,13 +54,15 @@ class TestHelp:
         assert unit in line.lower()
 
     def test_begins_with_where_to_listen_and_has_the_limits_apart(self) -> None:
-        shown = re.findall(r"^ +(--[\w-]+)|^(\w+):$", help_text(80), re.MULTILINE)
+        shown = re.findall(r"^ +(--[\w-]+)|^([\w ]+):$", help_text(80), re.MULTILINE)
         names = [name or heading for name, heading in shown]
         assert names == [
             "Options",
-            *("--listen", "--room", "--origin", "--deflate", "--help", "--version"),
+            *("--listen", "--room", "--history", "--origin", "--deflate", "--help", "--version"),
             "Limits",
             *(option(known.name) for known in fields(Limits)),
+            "Limits of the file of the history",
+            *(option(name) for name in HISTORY),
         ]
 
     def test_says_where_it_listens_unless_told_otherwise(self) -> None:
@@ -69,7 +74,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("width", [40, 80, 200])
     def test_loses_no_option_at_any_width(self, width: int) -> None:
-        assert help_text(width).count("      --") == 6 + len(fields(Limits))
+        assert help_text(width).count("      --") == 7 + len(EVERY)
 
     def test_the_version_is_its_own(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
@@ -84,12 +89,14 @@ class TestWhatIsTaken:
 
     @pytest.mark.parametrize(("limit", "default"), LIMITS)
     def test_every_limit_can_be_set(self, limit: str, default: float) -> None:
-        wanted = default * 2
-        assert getattr(parse(option(limit), str(wanted))["limits"], limit) == wanted
+        wanted = default * 2 or 7
+        options = parse(option(limit), str(wanted))
+        assert getattr(options["history_limits" if limit in HISTORY else "limits"], limit) == wanted
 
     @pytest.mark.parametrize("limit", SECONDS)
     def test_seconds_may_have_fractions(self, limit: str) -> None:
-        assert getattr(parse(option(limit), "1.5")["limits"], limit) == 1.5
+        options = parse(option(limit), "1.5")
+        assert getattr(options["history_limits" if limit in HISTORY else "limits"], limit) == 1.5
 
     def test_several_endpoints_may_be_listened_on(self) -> None:
         assert parse("--listen", "tcp:1", "--listen", "unix:/a")["listen"] == ["tcp:1", "unix:/a"]
@@ -106,6 +113,16 @@ class TestWhatIsTaken:
         assert without.deflate is None
         assert with_it.deflate is not None
         assert with_it.deflate.client_no_context_takeover
+
+    def test_what_is_said_is_kept_in_a_file_unless_told_otherwise(self) -> None:
+        for arguments, history in (
+            ((), "chat.sqlite"),
+            (("--history", "/var/lib/chat/said.sqlite"), "/var/lib/chat/said.sqlite"),
+            (("--history", "memory"), None),
+        ):
+            service = tap.makeService(parse(*arguments))
+            assert isinstance(service, ChatService)
+            assert service.history == history
 
     def test_a_room_may_be_named(self) -> None:
         assert parse("--room", "straße")["room"] == "straße"
@@ -124,13 +141,15 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize("number", ["inf", "1e300"])
     @pytest.mark.parametrize("limit", SECONDS)
     def test_a_time_that_no_timer_can_wait(self, limit: str, number: str) -> None:
-        assert refusal(option(limit), number).startswith(f"{option(limit)} is at most 1,000,000.0, not ")
+        assert refusal(option(limit), number).startswith(
+            f"{option(limit)} is at most {LONGEST_S[limit]}, not "
+        )
 
     @pytest.mark.parametrize("limit", SECONDS)
     def test_a_time_that_is_no_time(self, limit: str) -> None:
         assert refusal(option(limit), "nan").endswith(", not nan")
 
-    @pytest.mark.parametrize("limit", [known.name for known in fields(Limits) if known.name not in SECONDS])
+    @pytest.mark.parametrize("limit", [known.name for known in EVERY if known.name not in SECONDS])
     def test_a_count_that_no_machine_can_hold(self, limit: str) -> None:
         assert refusal(option(limit), str(2**63)).startswith(f"{option(limit)} is at most ")
 
@@ -188,6 +207,9 @@ class TestWhatIsRefused:
         sentence = refusal("--room", room)
         assert sentence.startswith("--room: ")
         assert sentence.isprintable()
+
+    def test_a_history_without_a_name(self) -> None:
+        assert refusal("--history", "") == "--history needs the name of a file, or 'memory'"
 
     def test_a_default_room_longer_than_the_limit_that_was_given(self) -> None:
         assert refusal("--room", "kitchen", "--max-room-chars", "3").startswith("--room: ")
