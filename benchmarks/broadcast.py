@@ -43,6 +43,8 @@ SERVER_COMMANDS: dict[str, list[str]] = {
         "-n",
         "--pidfile=",
         "chat",
+        "--history",
+        "memory",
         "--listen",
         f"tcp:{{port}}:interface={HOST}:backlog=4096",
     ],

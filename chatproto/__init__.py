@@ -12,23 +12,28 @@ from typing import TYPE_CHECKING, Any
 from chatproto.version import __version__
 
 if TYPE_CHECKING:
-    from chatproto.limits import Limits
+    from chatproto.limits import HistoryLimits, Limits
     from chatproto.net.factory import ChatFactory
     from chatproto.net.resource import ChatResource
     from chatproto.rooms.hub import Hub
     from chatproto.rooms.log import MemoryLog, NotStored, Receipt, RoomLog
+    from chatproto.rooms.sqlite import SqliteLog
+    from chatproto.rooms.sqlite_file import HistoryUnusable
     from chatproto.server.service import ChatService
 
 __all__ = [
     "ChatFactory",
     "ChatResource",
     "ChatService",
+    "HistoryLimits",
+    "HistoryUnusable",
     "Hub",
     "Limits",
     "MemoryLog",
     "NotStored",
     "Receipt",
     "RoomLog",
+    "SqliteLog",
     "__version__",
 ]
 
@@ -36,12 +41,15 @@ _WHERE = {
     "ChatFactory": "chatproto.net.factory",
     "ChatResource": "chatproto.net.resource",
     "ChatService": "chatproto.server.service",
+    "HistoryLimits": "chatproto.limits",
+    "HistoryUnusable": "chatproto.rooms.sqlite_file",
     "Hub": "chatproto.rooms.hub",
     "Limits": "chatproto.limits",
     "MemoryLog": "chatproto.rooms.log",
     "NotStored": "chatproto.rooms.log",
     "Receipt": "chatproto.rooms.log",
     "RoomLog": "chatproto.rooms.log",
+    "SqliteLog": "chatproto.rooms.sqlite",
 }
 
 

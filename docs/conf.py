@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from chatproto import Limits, __version__
-from chatproto.limits import MOST, WebSocketLimits
+from chatproto.limits import MOST, HistoryLimits, WebSocketLimits
 from chatproto.wire.connection import TRANSITIONS
 
 project = "chatproto"
@@ -54,6 +54,7 @@ def _states() -> str:
 
 myst_substitutions = {
     "limits": _limits(Limits),
+    "history_limits": _limits(HistoryLimits),
     "websocket_limits": _limits(WebSocketLimits),
     "states": _states(),
 }

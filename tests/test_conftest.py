@@ -65,6 +65,16 @@ def test_where_everything_is_to_run_a_test_that_is_skipped_has_failed(tmp_path: 
     assert any("everything is to run" in line and "no telnet" in line for line in lines)
 
 
+def test_there_the_slow_ones_may_be_left_to_another_run(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, CHATPROTO_ALL="1")
+    assert code == 1
+    # A skip that has failed all the same, as it is not for being slow, comes as an error.
+    assert "1 failed, 1 passed, 1 skipped, 1 xfailed, 1 error" in lines[-1]
+    code, lines = run(tmp_path, "--slow", "-m", "slow", "-k", "not system", CHATPROTO_ALL="1")
+    assert code == 0
+    assert "1 passed, 4 deselected" in lines[-1]
+
+
 def test_a_whole_module_that_is_skipped_has_failed_too(tmp_path: Path) -> None:
     (tmp_path / "test_module.py").write_text("import pytest\npytest.importorskip('no_such_module')\n")
     code, _ = run(tmp_path, "test_module.py")

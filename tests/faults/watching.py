@@ -15,11 +15,15 @@ LISTEN = ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
 
 
 class WatchedServer(Server):
-    """`twistd -n chat`, run by `watched.py` beside this file; with *accounts*, `root` may log in."""
+    """`twistd -n chat`, run by `watched.py` beside this file; with *accounts*, `root` may log in.
+
+    Its history is in memory unless one is named: what is measured here is what people cost.
+    """
 
     def __init__(self, *options: str, accounts: bool = False) -> None:
         script = str(Path(__file__).with_name("watched.py"))
         listen = () if "--listen" in options else LISTEN
+        listen += () if "--history" in options else ("--history", "memory")
         more = ("--accounts",) if accounts else ()
         super().__init__(command=[sys.executable, script, *more, *listen, *options])
 
