@@ -1,7 +1,7 @@
 """What every test may use, and which tests run.
 
-Tests marked `slow` run with `--slow`, and alone with `--slow -m slow`. With CHATPROTO_ALL=1, which `.ci/run` sets,
-a test that is skipped for whatever other reason has failed.
+Tests marked `slow` run with `--slow`, and alone with `--slow -m slow`. With CHATPROTO_ALL=1, which `.ci/run`
+sets, a test that is skipped for whatever other reason has failed.
 """
 
 from __future__ import annotations
