@@ -22,7 +22,7 @@ class WatchedServer(Server):
 
     def __init__(self, *options: str, accounts: bool = False) -> None:
         script = str(Path(__file__).with_name("watched.py"))
-        listen = () if "--listen" in options else LISTEN
+        listen: tuple[str, ...] = () if "--listen" in options else LISTEN
         listen += () if "--history" in options else ("--history", "memory")
         more = ("--accounts",) if accounts else ()
         super().__init__(command=[sys.executable, script, *more, *listen, *options])
