@@ -31,6 +31,11 @@ TAMED = {
     0x2028,
     0x2029,
     *range(0x206A, 0x2070),
+    0x180E,
+    *range(0x2060, 0x2066),
+    *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B),
+    *range(0x200B, 0x200E),  # behind an ASCII letter
     0xFEFF,
     *range(0xFFF9, 0xFFFC),
     *range(0xD800, 0xE000),
@@ -46,7 +51,7 @@ def refusal(text: str, max_bytes: int = 4096) -> str:
 
 def test_public_names() -> None:
     """The module offers this and nothing else."""
-    assert module.__all__ == ["TextRefused", "character_name", "check_text", "tame"]
+    assert module.__all__ == ["TextRefused", "TextTooLong", "character_name", "check_text", "tame"]
 
 
 class TestCheckText:
@@ -134,11 +139,47 @@ class TestTame:
         assert tame("hi\n<bob> me\r\tx") == "hi\ufffd<bob> me\ufffd\ufffdx"
 
     @pytest.mark.parametrize(
-        "text", ["👨\u200d👩\u200d👧", "❤\ufe0f", "می\u200cخواهم", "क्\u200dष", "葛\U000e0100"]
+        "text",
+        [
+            "👨\u200d👩\u200d👧",
+            "❤\ufe0f\u200d🔥",
+            "🏴\u200d☠\ufe0f",
+            "👩🏽\u200d💻",
+            "❤\ufe0f",
+            "1\ufe0f\u20e3",
+            "می\u200cخواهم",
+            "ه\u200d",
+            "क्\u200dष",
+            "क्\u200cष",
+            "ශ්\u200dරී",
+            "葛\U000e0100",
+            "ភាសា\u200bខ្មែរ",
+            "ภาษา\u200bไทย",
+            "မြန်မာ\u200bစာ",
+        ],
     )
-    def test_joiners_and_variation_selectors_stay(self, text: str) -> None:
-        """Emoji, Persian, the Indic scripts and ideographic variants need them."""
+    def test_what_is_invisible_stays_where_a_script_needs_it(self, text: str) -> None:
+        """Emoji, Persian, the Indic scripts, ideographs, and scripts without blanks between words."""
         assert tame(text) == text
+
+    @pytest.mark.parametrize(
+        ("text", "tamed"),
+        [
+            ("ad\u200bmin", "ad\ufffdmin"),
+            ("ad\u200dmin", "ad\ufffdmin"),
+            ("\u200c", "\ufffd"),
+            ("\u200dadmin", "\ufffdadmin"),
+            ("é\u200d\u200d\u200c", "é\u200d\ufffd\ufffd"),
+            ("ไ\u200b\u200b\u200d", "ไ\u200b\ufffd\ufffd"),
+            ("привет\u200b", "привет\ufffd"),
+            ("2\u2062x", "2\ufffdx"),
+            ("good\u2060bye", "good\ufffdbye"),
+            ("\U0001d173", "\ufffd"),
+        ],
+    )
+    def test_nothing_hides_where_no_script_needs_it(self, text: str, tamed: str) -> None:
+        """Between letters of ASCII, at the beginning, and in a row."""
+        assert tame(text) == tamed
 
     def test_printable_text_is_not_copied(self) -> None:
         """The usual text costs one look."""

@@ -1,138 +1,101 @@
 """The face for people: lines for `nc` and `telnet`, and for scripts (docs/protocol.md, section 7).
 
-Every line that the server writes begins with `* `, every message with `[`. What others said stands behind
-that on the same line, whatever they said, so nobody can forge either.
+How messages look is in `lineform`, what people may type behind a slash in `linecommands`; here is what a line
+means where it stands, and what a person or a script is told.
 """
 
 from __future__ import annotations
 
-import difflib
+import random
+import socket
 from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IDelayedCall
+
 from chatproto.net.chat import ChatProtocol
-from chatproto.rooms.moderation import Action
-from chatproto.text import tame
-from chatproto.wire.lines import LineDecoder, LineFault
+from chatproto.net.linecommands import COMMANDS, ELSEWHERE, SHOWN, meant_by
+from chatproto.net.lineform import one_line, roster_words, wrapped
+from chatproto.net.sockets import carrier_socket
+from chatproto.rooms.names import NameRefused
+from chatproto.wire.errors import ErrorCode
+from chatproto.wire.lines import LineDecoder, LineFault, Signal
 from chatproto.wire.messages import (
     Ack,
-    Chat,
     End,
     Error,
-    Goodbye,
     History,
     Join,
-    Joined,
-    Lagged,
-    Leave,
     Left,
+    Login,
     Message,
-    Moderate,
     Nick,
     Notice,
-    Pong,
-    Renamed,
     Roster,
     Say,
     Search,
     Tell,
-    Told,
-    Welcome,
-    Who,
 )
+from chatproto.wire.telnet import MARK
 
 if TYPE_CHECKING:
     from chatproto.net.factory import ChatFactory
 
-__all__ = ["LineProtocol", "line_of"]
+__all__ = ["LineProtocol"]
 
-SHOWN_ON_JOINING = 20
-MOST_SHOWN = 65_535
+COLUMNS = 80
+"""The width of a window that nobody told of."""
 
-HELP = """\
-What you type is said in the room you are in. Times are UTC.
-/join ROOM      enter a room, or go back /leave [ROOM]  leave it
-/who            who is in the room       /nick NAME     take another nickname
-/msg NICK TEXT  say it to one person     /me ACTION     say what you do
-/history [N]    what was said            /search WORDS  find what was said
-/quit           leave the chat           //TEXT         say /TEXT
-operators: /kick NICK [WHY]   /ban, /mute NICK [SECONDS] [WHY]
-           /unban, /unmute NICK"""
+LEAST_COLUMNS = 20
+"""Of a window that is narrower, or says that it is, the terminal breaks the lines itself."""
 
+QUOTED_CHARS = 40
+"""So much of a line is repeated to say which one is meant."""
 
-def _number(text: str) -> int | None:
-    """The whole number that *text* is, or None; beyond all bounds here if it has many digits."""
-    return int(text.lstrip("0")[:12] or "0") if text.isascii() and text.isdigit() else None
-
-
-def _shown(text: str) -> str:
-    """Text from a stranger on one line."""
-    return tame(text.replace("\n", " ⏎ ").replace("\t", " "))
-
-
-def _hours(time_ms: int) -> str:
-    minutes = time_ms // 60_000
-    return f"{minutes // 60 % 24:02}:{minutes % 60:02}"
-
-
-def _said(nick: str, text: str) -> str:
-    if text.startswith("/me "):
-        return f"* {_shown(nick)} {_shown(text[4:])}"
-    return f"{_shown(nick)}: {_shown(text)}"
-
-
-def _roster_line(message: Roster) -> str:
-    more = message.total - len(message.nicks)
-    names = ", ".join(map(_shown, message.nicks))
-    return f"* in {_shown(message.room)}: {names}" + (f" and {more} more" if more else "")
-
-
-_LINES: dict[type[Message], Callable[..., str]] = {
-    Welcome: lambda m: f"* welcome, {_shown(m.nick)}; /help shows what you can type",
-    Joined: lambda m: f"* {_shown(m.nick)} joined {_shown(m.room)}",
-    Left: lambda m: f"* {_shown(m.nick)} left {_shown(m.room)} ({_shown(m.reason)})",
-    Chat: lambda m: f"[{_shown(m.room)} {_hours(m.time)}] {_said(m.nick, m.text)}",
-    Renamed: lambda m: f"* {_shown(m.old)} is now {_shown(m.new)}",
-    Roster: _roster_line,
-    Told: lambda m: f"[{_hours(m.time)} to you alone] {_said(m.nick, m.text)}",
-    Error: lambda m: f"* {_shown(m.text)}",
-    Notice: lambda m: f"* {_shown(m.text)}",
-    Lagged: lambda m: f"* you read too slowly; what you missed in {_shown(m.room)} comes now",
-    Goodbye: lambda m: f"* goodbye: {_shown(m.text)}",
-    # A person at a terminal has no use for these.
-    End: lambda m: "",
-    Pong: lambda m: "",
-    Ack: lambda m: "",
-}
-
-
-def line_of(message: Message) -> bytes:
-    """The line that shows *message*, one of the server's, with its end; empty for one that is not shown."""
-    line = _LINES[type(message)](message)
-    return f"{line}\r\n".encode() if line else b""
+MOST_COMPARED = 200
+"""Nicknames of a room that are looked through for one that may be meant."""
 
 
 class LineProtocol(ChatProtocol):
-    """One connection of a person with `nc` or `telnet`, or of a script."""
+    """One connection of a person with `nc` or `telnet`, or of a script.
 
-    form = staticmethod(line_of)
+    `room` is where what is typed is said, `asked` the last request that is answered in words of this face.
+    """
+
+    kind = "lines"
 
     def __init__(self, factory: ChatFactory) -> None:
         super().__init__(factory)
+        self.form = factory.line_form
+        self.room = ""
+        self.asked: Message | None = None
         self._decoder = LineDecoder(factory.hub.limits.max_line_bytes)
-        self._room = ""  # where what is typed is said
-        self._joining = ""
-        self._lines: deque[str | LineFault] = deque()  # those whose turn has not come
+        self._entering = ""  # the room that is being joined
+        self._free_nick = ""  # offered in place of one that is taken
+        self._lines: deque[str | LineFault | Signal] = deque()  # those whose turn has not come
+        # An id is never used twice under a nickname, whoever had it before.
+        self._newest_id = random.SystemRandom().getrandbits(52)
+        self._unanswered: dict[int, str] = {}  # what was said under each id
+        self._gone: IDelayedCall | None = None  # gives up on what a lost connection left to do
 
     def connectionMade(self) -> None:
         """Begin the session, and ask who it is."""
         super().connectionMade()
-        self._print("welcome to chatproto; what is your nickname?")
+        assert self.transport is not None
+        handle = carrier_socket(self.transport)
+        if handle is not None:
+            # A telnet's urgent mark stays in its place, else what follows would be taken for the mark.
+            with suppress(OSError):  # there is none on a Unix socket
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        self._give_time()
+        wanted = "/login USER SECRET first" if self.hub.login_required else "what is your nickname?"
+        self.tell(f"welcome to chatproto; {wanted}")
 
     def dataReceived(self, data: bytes) -> None:
         """Take lines in, in any cut."""
-        if self.session.ended:
+        session = self.session
+        if session.ended or (session.name is None and not session.is_heard(len(data))):
             return
         lines = self._decoder.receive(data)
         replies = self._decoder.take_replies()
@@ -142,183 +105,269 @@ class LineProtocol(ChatProtocol):
 
     def readConnectionLost(self) -> None:
         """The input is over; what came takes effect."""
+        self._input_is_over = True
         self._take_in(self._decoder.finish())
         super().readConnectionLost()
 
-    def _take_in(self, lines: list[str | LineFault]) -> None:
+    def end(self, error: BaseException | None) -> None:
+        """The connection is gone. What a script had sent before it went takes effect all the same."""
+        if self.session.ended or not self._lines:
+            super().end(error)
+            return
+        self._gone = self.hub.clock.callLater(self.hub.limits.close_timeout_s, super().end, error)
+        self.session.finish_input()
+        self.session.drained()  # nothing waits to be sent, and nothing ever will
+
+    def finish(self) -> None:
+        """Close once everything is sent, or be gone for good."""
+        super().finish()
+        if self._gone is not None:
+            if self._gone.active():
+                self._gone.cancel()
+                super().end(None)
+            self.factory.connection_gone()
+
+    def _take_in(self, lines: list[str | LineFault | Signal]) -> None:
         # What a line means depends on the lines before it, so each is read when its turn comes. An empty one
-        # means nothing, and there may be many.
-        lines = [line for line in lines if line]
+        # means nothing but to whom a nickname is offered, and there may be many.
+        if self.session.nick_text:
+            lines = [line for line in lines if line]
         self._lines.extend(lines)
         self.session.receive([self._meaning] * len(lines))
 
-    def _print(self, text: str) -> None:
-        self.queue.write("".join(f"* {line}\r\n" for line in text.split("\n")).encode())
+    # --- what this face says by itself --------------------------------------------------------------------
+
+    @property
+    def columns(self) -> int:
+        """How wide the person's window is."""
+        columns = self._decoder.columns
+        return columns if columns >= LEAST_COLUMNS else COLUMNS
+
+    def tell(self, text: str) -> None:
+        """Say *text*, in which what others wrote has been made harmless."""
+        self.show(wrapped(text, self.columns))
+
+    def tell_if_there(self, text: str) -> None:
+        """Say *text*, unless the session is over by now."""
+        if not self.session.ended:
+            self.tell(text)
+
+    def show(self, lines: list[str]) -> None:
+        """Show lines of the server's own."""
+        self.queue.write("".join(f"{line}\r\n" for line in lines).encode())
+
+    def _give_time(self) -> None:
+        self.session.wait_for_join(self.hub.limits.nickname_timeout_s)
 
     # --- what the server says -----------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Show *message*, and keep track of the room."""
-        super().send(message)
-        if isinstance(message, Roster) and message.room == self._joining:
-            self._room, self._joining = self._joining, ""
-        elif isinstance(message, Left) and message.room == self._room:
-            self._room = ""  # sent to the one who was kicked
-        elif isinstance(message, Error) and not self.session.nick_text and not self.session.ended:
-            if self._lines:
-                # A script goes on as if it had been let in; none of it may be taken for a nickname.
-                self._print("nothing of what you sent was said")
-                self.session.end("error")
-            else:
-                self._print("choose another nickname")
+        """Show *message*, and keep track of where the person is."""
+        if isinstance(message, Ack):
+            self._unanswered.pop(message.id, None)
+        elif isinstance(message, Roster):
+            self.tell(roster_words(message))
+            if message.room == self._entering:
+                self.room, self._entering = self._entering, ""
+        elif isinstance(message, Error) and not self.session.ended:
+            self._refused(message)
+        else:
+            super().send(message)
+            if isinstance(message, End):
+                self._answered(message)
+            elif isinstance(message, Left) and message.room == self.room:
+                self.room = ""  # sent to the one who was kicked
+                self.tell(self._where(without=message.room))
+            elif isinstance(message, Notice) and isinstance(self.asked, Login):
+                self.asked = None
+                self.tell("what is your nickname?")
+
+    def _answered(self, end: End) -> None:
+        """All that was asked for is shown; say what that does not show."""
+        asked, self.asked = self.asked, None
+        if isinstance(asked, Join) and len(self.session.members) > 1:
+            self.tell(f"you are talking in {one_line(end.room)} now")
+        elif isinstance(asked, History) and not end.last:
+            self.tell(f"nothing is kept of what was said in {one_line(end.room)}")
+        elif isinstance(asked, Search) and not end.last:
+            self.tell(f"nobody said that in {one_line(end.room)}")
+
+    def _refused(self, error: Error) -> None:
+        asked, self.asked = self.asked, None
+        if error.id:
+            self.asked = asked
+            self._refused_word(error)
+        elif not self.session.nick_text:
+            self._entering = ""
+            self.not_let_in(error.text, error.code, asked)
+        elif self._entering:
+            self._entering = ""
+            self.stop_talking(one_line(error.text))
+        else:
+            self.tell(one_line(error.text))
+            if isinstance(asked, Nick) and error.code == ErrorCode.NICK_TAKEN:
+                free = self._free_like(asked.nick)
+                if free:
+                    self.tell(f"{free} is free: /nick {free}")
+
+    def _refused_word(self, error: Error) -> None:
+        """Something was not said. Which it was is plain if nothing else was typed since."""
+        text = self._unanswered.pop(error.id, "")
+        reason = one_line(error.text)
+        if error.code == ErrorCode.NO_SUCH_NICK:
+            meant = self._nick_near(text.partition(" ")[0])
+            if meant:
+                reason += f"; did you mean {meant}?"
+        if error.id != self._newest_id or self._more_was_typed():
+            quoted = one_line(text if len(text) <= QUOTED_CHARS else f"{text[:QUOTED_CHARS]}…")
+            reason = f'not said: "{quoted}": {reason}'
+        self.tell(reason)
+
+    def not_let_in(self, text: str, code: int = 0, asked: Message | None = None) -> None:
+        """Nobody is in by what was typed: say why, and what to do."""
+        self.tell(one_line(text))
+        free, self._free_nick = "", ""
+        if code == ErrorCode.NICK_TAKEN and isinstance(asked, Join):
+            free = self._free_like(asked.nick)
+        if self._more_was_typed() or self._input_is_over:
+            # A script goes on as if it had been let in; none of it may be taken for a nickname.
+            if free:
+                self.tell(f"{free} is free")
+            self.tell("nothing of what you sent was said")
+            self.session.end("error")
+            return
+        self._give_time()
+        if free:
+            self._free_nick = free
+            self.tell(f"{free} is free: press return to take it, or type another nickname")
+        elif code == ErrorCode.LOGIN_REQUIRED:
+            self.tell("/login USER SECRET, then your nickname")
+        elif code in (ErrorCode.BAD_NICK, ErrorCode.NICK_TAKEN):
+            self.tell("choose another nickname")
+        elif code == ErrorCode.LOGIN_FAILED:
+            self.tell("try again with /login USER SECRET")
+
+    def _more_was_typed(self) -> bool:
+        return any(isinstance(line, LineFault) or (isinstance(line, str) and line) for line in self._lines)
+
+    def _free_like(self, nick: str) -> str:
+        """A nickname that could be taken in place of one that cannot; empty if there is none at hand."""
+        try:
+            return self.hub.free_like(nick, self.session)
+        except NameRefused:
+            return ""
+
+    def _nick_near(self, nick: str) -> str:
+        member = self.session.members.get(self.room)
+        if member is None:
+            return ""
+        # That takes a while, so one person may have it once in a turn of the reactor.
+        self.session.pause_for_others()
+        return meant_by(nick, [other.session.nick_text for other in member.room.everyone()[:MOST_COMPARED]])
+
+    # --- where the person is ------------------------------------------------------------------------------
+
+    def _where(self, without: str = "") -> str:
+        if self.room:
+            return f"you are talking in {one_line(self.room)} now"
+        # Who was kicked may be in others, and must not, unawares, go on in one of them.
+        is_in_others = bool(self.session.members.keys() - {without})
+        return (
+            "you are talking in no room now; /join the one you mean"
+            if is_in_others
+            else "you are in no room; /join one first"
+        )
+
+    def is_nowhere(self) -> bool:
+        """Whether there is no room to talk in; the person is told so."""
+        if not self.room:
+            self.tell(self._where())
+        return not self.room
+
+    def talk_in(self, room: str) -> None:
+        """From now on what is typed is said in *room*, where the person is already."""
+        self.room = room
+        self.tell(self._where())
+
+    def stop_talking(self, why: str) -> None:
+        """A room was asked for and not entered: nothing meant for it may be said in another one."""
+        self.tell(why)
+        room, self.room = self.room, ""
+        back = f"you are talking in no room now; /join {one_line(room)} goes back" if room else self._where()
+        self.tell(back)
 
     # --- what the person types ----------------------------------------------------------------------------
 
     def _meaning(self) -> Message | None:
         line = self._lines.popleft()
+        if isinstance(line, Signal):
+            return self._signalled(line)
         if isinstance(line, LineFault):
-            self._print(line.reason)
+            if self.session.nick_text:
+                self.tell(line.reason)
+            else:
+                self.not_let_in(line.reason)
             return None
+        if line.startswith("/") and not line.startswith("//"):
+            return self._command(line)
         if not self.session.nick_text:
-            return self._enter(line.strip(), "") if line.strip() else None
-        if line.startswith("//"):
-            return self._say(line[1:])
-        if not line.startswith("/"):
-            return self._say(line)
+            return self._introduced_as(line.strip())
+        return self.say(line.removeprefix("/")) if line else None
+
+    def _introduced_as(self, nick: str) -> Message | None:
+        nick, self._free_nick = nick or self._free_nick, ""
+        return self.enter(nick, "") if nick else None
+
+    def _command(self, line: str) -> Message | None:
         word, _, rest = line[1:].partition(" ")
-        command = _COMMANDS.get(word)
+        command = COMMANDS.get(word.lower())
         if command is None:
-            near = difflib.get_close_matches(word, _COMMANDS, 1)
-            meant = f"did you mean /{near[0]}?" if near else "/help shows what there is"
-            self._print(f"there is no such command; {meant}")
+            meant = ELSEWHERE.get(word.lower(), "") or meant_by(word.lower(), COMMANDS)
+            self._unknown_command(word, meant)
             return None
-        return command(self, rest.strip())
-
-    def _enter(self, nick: str, room: str) -> Message:
-        self._joining = room or self.factory.hub.default_room
-        return Join(nick, room, 0, 0, SHOWN_ON_JOINING)
-
-    def _say(self, text: str) -> Message | None:
-        if self._is_nowhere():
+        if not self.session.nick_text and not command.is_before_joining:
+            self.not_let_in("say your nickname first")
             return None
-        return Say(0, self._room, text)
+        return command.does(self, rest.strip())
 
-    def _is_nowhere(self) -> bool:
-        if not self._room:
-            # Who was kicked may be in others, and must not, unawares, go on in one of them.
-            is_in_others = bool(self.session.members)
-            self._print(
-                "you are talking in no room now; /join the one you mean"
-                if is_in_others
-                else "you are in no room; /join one first"
-            )
-        return not self._room
+    def _unknown_command(self, word: str, meant: str) -> None:
+        # Only the word: behind it may stand a secret.
+        shown = one_line(word if len(word) <= QUOTED_CHARS else f"{word[:QUOTED_CHARS]}…")
+        otherwise = "/help shows what there is; to say it, type a second slash before it"
+        answer = f"there is no command /{shown}; {f'did you mean /{meant}?' if meant else otherwise}"
+        if not self.session.nick_text:
+            self.not_let_in(answer)
+        elif meant == "join":
+            self.stop_talking(answer)
+        else:
+            self.tell(answer)
 
-    def _join(self, room: str) -> Message | None:
-        if not room:
-            self._print("/join ROOM: which room?")
-            return None
-        if room in self.session.members:
-            self._room = room
-            self._print(f"you are talking in {_shown(room)} now")
-            return None
-        return self._enter(self.session.nick_text, room)
+    def _signalled(self, signal: Signal) -> Message | None:
+        if signal is Signal.INTERRUPT:
+            if Signal.TIMING_MARK in self._lines:
+                self.queue.write(MARK)  # a telnet that waits for its mark would not show the last words
+            return COMMANDS["quit"].does(self, "")
+        if signal is Signal.TIMING_MARK:
+            self.queue.write(MARK)
+        elif signal is Signal.ARE_YOU_THERE:
+            self.tell(f"yes; {self._where()}" if self.session.nick_text else "yes; what is your nickname?")
+        return None
 
-    def _leave(self, room: str) -> Message | None:
-        if not room and self._is_nowhere():
-            return None
-        leaving = room or self._room
-        if leaving in self.session.members:
-            others = [name for name in self.session.members if name != leaving]
-            if leaving == self._room:
-                self._room = others[-1] if others else ""
-            now = f"you are talking in {_shown(self._room)} now" if self._room else "you are in no room now"
-            self._print(f"you left {_shown(leaving)}; {now}")
-        return Leave(leaving)
+    def enter(self, nick: str, room: str) -> Message:
+        """Enter a room, the default one if it is empty, and show what was said there last."""
+        self._entering = room or self.hub.default_room
+        self.asked = Join(nick, room, 0, 0, SHOWN)
+        return self.asked
 
-    def _nick(self, nick: str) -> Message:
-        return Nick(nick)
+    def say(self, text: str) -> Message | None:
+        """Say something where the person is."""
+        return None if self.is_nowhere() else Say(self._remember(text), self.room, text)
 
-    def _who(self, _: str) -> Message | None:
-        return None if self._is_nowhere() else Who(self._room)
+    def say_to(self, nick: str, text: str) -> Message:
+        """Say something to one person."""
+        return Tell(self._remember(f"{nick} {text}"), nick, text)
 
-    def _msg(self, rest: str) -> Message | None:
-        nick, _, text = rest.partition(" ")
-        if not text.strip():
-            self._print("/msg NICK TEXT: to whom, and what?")
-            return None
-        return Tell(0, nick, text.strip())
-
-    def _history(self, number: str) -> Message | None:
-        if self._is_nowhere():
-            return None
-        limit = _number(number) if number else SHOWN_ON_JOINING
-        if limit is None or not 1 <= limit <= MOST_SHOWN:
-            self._print(f"/history [N]: N is a number from 1 to {MOST_SHOWN}")
-            return None
-        return History(self._room, 0, limit)
-
-    def _search(self, words: str) -> Message | None:
-        if not words:
-            self._print("/search WORDS: what for?")
-            return None
-        return None if self._is_nowhere() else Search(self._room, words, SHOWN_ON_JOINING)
-
-    def _me(self, action: str) -> Message | None:
-        if not action:
-            self._print("/me ACTION: what do you do?")
-            return None
-        return self._say(f"/me {action}")
-
-    def _help(self, _: str) -> None:
-        self._print(HELP)
-
-    def _quit(self, _: str) -> Message:
-        return Leave("")
-
-    def _moderate(self, action: Action, rest: str) -> Message | None:
-        nick, _, reason = rest.partition(" ")
-        if not nick:
-            self._print(f"/{action.name.lower()} NICK: whom?")
-            return None
-        seconds = 0
-        if action in (Action.BAN, Action.MUTE):
-            first, _, after = reason.partition(" ")
-            number = _number(first)
-            if number is not None:
-                seconds, reason = min(number, 2**32 - 1), after
-        return None if self._is_nowhere() else Moderate(action, self._room, nick, seconds, reason)
-
-    def _kick(self, rest: str) -> Message | None:
-        return self._moderate(Action.KICK, rest)
-
-    def _ban(self, rest: str) -> Message | None:
-        return self._moderate(Action.BAN, rest)
-
-    def _unban(self, rest: str) -> Message | None:
-        return self._moderate(Action.UNBAN, rest)
-
-    def _mute(self, rest: str) -> Message | None:
-        return self._moderate(Action.MUTE, rest)
-
-    def _unmute(self, rest: str) -> Message | None:
-        return self._moderate(Action.UNMUTE, rest)
-
-
-_COMMANDS: dict[str, Callable[[LineProtocol, str], Message | None]] = {
-    "join": LineProtocol._join,
-    "leave": LineProtocol._leave,
-    "nick": LineProtocol._nick,
-    "who": LineProtocol._who,
-    "msg": LineProtocol._msg,
-    "history": LineProtocol._history,
-    "search": LineProtocol._search,
-    "me": LineProtocol._me,
-    "help": LineProtocol._help,
-    "quit": LineProtocol._quit,
-    "kick": LineProtocol._kick,
-    "ban": LineProtocol._ban,
-    "unban": LineProtocol._unban,
-    "mute": LineProtocol._mute,
-    "unmute": LineProtocol._unmute,
-}
+    def _remember(self, text: str) -> int:
+        self._newest_id += 1
+        self._unanswered[self._newest_id] = text
+        return self._newest_id

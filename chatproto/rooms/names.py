@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -50,6 +51,9 @@ _EMOJI = re.compile(
 )
 
 _MAX_MARKS = 3
+
+# For a name that is like one that is taken.
+_ENDINGS = (*"23456789", "_", *map(str, range(10, 30)))
 
 # UTS #39, section 5.2, "highly restrictive"; one script alone is always fine.
 _MIXTURES = (
@@ -129,6 +133,37 @@ class Nicknames(Generic[Owner]):
         Names of the owner's own never stand in the way, so that one may rename from `bob` to `Bob`: claim the
         new name, then release the old one. Claiming a name again that one holds changes nothing.
         """
+        other = self._in_the_way(nick, owner)
+        if other is None and nick not in self._held:
+            self._held[nick] = owner
+            _take(self._keys, nick.key, owner)
+            for look in nick.looks:
+                _take(self._looks, look, owner)
+        return other
+
+    def free_like(
+        self, nick: Nick, owner: Owner, may_have: Callable[[Nick], bool] = lambda nick: True
+    ) -> str | None:
+        """A nickname that `owner` could claim now, made from one that they cannot; None if there is none.
+
+        Only one that they also `may_have`, and none that they have already.
+        """
+        for ending in _ENDINGS:
+            try:
+                free = parse_nick(nick.text[: self._max_chars - len(ending)] + ending, self._max_chars)
+            except NameRefused:
+                continue  # some scripts take no digits of ASCII at their end
+            is_theirs = free.key in self._keys
+            if not is_theirs and self._in_the_way(free, owner) is None and may_have(free):
+                return free.text
+        return None
+
+    def in_the_way(self, nick: Nick) -> Owner | None:
+        """Who holds the same name as `nick`, or one that looks like it."""
+        return self._in_the_way(nick, None)
+
+    def _in_the_way(self, nick: Nick, owner: Owner | None) -> Owner | None:
+        """Who holds the same name as `nick`, or one that looks like it, and is not `owner`."""
         share = self._keys.get(nick.key)
         if share is not None and share.owner != owner:
             return share.owner
@@ -136,11 +171,6 @@ class Nicknames(Generic[Owner]):
             share = self._looks.get(look)
             if share is not None and share.owner != owner:
                 return share.owner
-        if nick not in self._held:
-            self._held[nick] = owner
-            _take(self._keys, nick.key, owner)
-            for look in nick.looks:
-                _take(self._looks, look, owner)
         return None
 
     def release(self, nick: Nick, owner: Owner) -> None:

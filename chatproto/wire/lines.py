@@ -1,6 +1,6 @@
-"""Lines from `nc` and `telnet`: bytes to lines in any cut, with telnet's option negotiation taken out.
+"""Lines from `nc` and `telnet`: bytes to lines in any cut, as a terminal edits them.
 
-docs/protocol.md, section 7; RFC 854 (telnet), RFC 1143 (why an option is answered once).
+docs/protocol.md, section 7; RFC 854 (telnet, in `chatproto.wire.telnet`).
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["LineDecoder", "LineFault"]
+from chatproto.wire.telnet import ERASE_CHARACTER, ERASE_LINE, Signal, TelnetFilter
 
-_IAC, _DONT, _DO, _WONT, _WILL, _SB, _SE = 255, 254, 253, 252, 251, 250, 240
-_REFUSAL = {_DO: _WONT, _WILL: _DONT}
-_NEGOTIATION = frozenset(bytes([verb]) for verb in (_DO, _DONT, _WILL, _WONT))  # one more byte follows
-_LINE_END = re.compile(rb"\r\n|\r\0|\n")
+__all__ = ["LineDecoder", "LineFault", "Signal"]
+
+_LINE_END = re.compile(rb"\r[\n\0]?|\n")
+_DELETE = b"\x7f"  # what most terminals send for the backspace key
+_EDIT = re.compile(rb"([%b%b%b])" % (ERASE_CHARACTER, _DELETE, ERASE_LINE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,60 +24,87 @@ class LineFault:
     reason: str
 
 
-class LineDecoder:
-    """The lines of one connection. A line ends with LF, CR LF or telnet's CR NUL.
+Heard = list[str | LineFault | Signal]
 
-    A line of more than *max_line_bytes* is skipped up to its end and never kept. `replies` has what telnet
-    wants to hear back, each option refused once; the caller takes it with `take_replies`.
+
+class LineDecoder:
+    """The lines of one connection, and what its telnet asks for between them.
+
+    A line ends with LF, CR LF, telnet's CR NUL, or the bare CR of a terminal in raw mode. Backspace and DEL
+    take back a character, Ctrl-U all of the line, as from a terminal that does not edit by itself.
+
+    A line of more than *max_line_bytes* is skipped up to its end and never kept. What telnet wants to hear
+    back is taken with `take_replies`.
     """
 
     def __init__(self, max_line_bytes: int = 4_096) -> None:
         self.max_line_bytes = max_line_bytes
+        self._telnet = TelnetFilter()
         self._line = bytearray()
         self._skipping = False
         self._after_cr = False
-        self._command = b""  # an IAC sequence that has begun
-        self._in_subnegotiation = False
-        self._refused: set[tuple[int, int]] = set()
-        self._replies = bytearray()
 
     @property
     def buffered_bytes(self) -> int:
         """How many bytes of an unfinished line are kept."""
         return len(self._line)
 
-    def receive(self, data: bytes) -> list[str | LineFault]:
+    @property
+    def columns(self) -> int:
+        """The width of the window that a telnet told of; 0 if none did."""
+        return self._telnet.columns
+
+    def receive(self, data: bytes) -> Heard:
         """The lines that *data* completes. MUST give the same however the bytes are cut."""
-        if self._command or self._in_subnegotiation or _IAC in data:
-            data = self._without_telnet(data)
-        found: list[str | LineFault] = []
-        if self._after_cr and data:
-            self._after_cr = False
-            data = b"\r" + data
-        if data.endswith(b"\r"):
-            # Only the next byte tells whether this ends the line.
-            self._after_cr = True
-            data = data[:-1]
-        *ended, rest = _LINE_END.split(data)
-        for part in ended:
-            self._keep(part, found)
-            self._end_line(found)
-        self._keep(rest, found)
+        found: Heard = []
+        if not self._telnet.touches(data):
+            self._take(data, found)
+            return found
+        for piece in self._telnet.receive(data):
+            if isinstance(piece, Signal):
+                found.append(piece)
+            elif piece:
+                self._take(piece, found)
         return found
 
-    def finish(self) -> list[str | LineFault]:
+    def finish(self) -> Heard:
         """The input is over: a last line without its end counts as one."""
-        found: list[str | LineFault] = []
+        found: Heard = []
         if self._line:
             self._end_line(found)
         return found
 
     def take_replies(self) -> bytes:
         """What is to be sent back to a telnet that wants to negotiate."""
-        replies, self._replies = bytes(self._replies), bytearray()
-        return replies
+        return self._telnet.take_replies()
 
-    def _keep(self, part: bytes, found: list[str | LineFault]) -> None:
+    def _take(self, text: bytes, found: Heard) -> None:
+        # A line is complete with its CR, for nothing more may come; what belongs to it is passed over then.
+        if self._after_cr and text[:1] in (b"\n", b"\0"):
+            text = text[1:]
+            self._after_cr = False
+        if not text:
+            return
+        self._after_cr = text.endswith(b"\r")
+        *ended, rest = _LINE_END.split(text)
+        for part in ended:
+            self._keep(part, found)
+            self._end_line(found)
+        self._keep(rest, found)
+
+    def _keep(self, part: bytes, found: Heard) -> None:
+        if not _EDIT.search(part):
+            self._append(part, found)
+            return
+        for piece in _EDIT.split(part):
+            if piece == ERASE_LINE:
+                self._line.clear()
+            elif piece in (ERASE_CHARACTER, _DELETE):
+                self._erase_character()
+            else:
+                self._append(piece, found)
+
+    def _append(self, part: bytes, found: Heard) -> None:
         if self._skipping:
             return
         if len(self._line) + len(part) > self.max_line_bytes:
@@ -86,7 +114,13 @@ class LineDecoder:
             return
         self._line += part
 
-    def _end_line(self, found: list[str | LineFault]) -> None:
+    def _erase_character(self) -> None:
+        while self._line and self._line[-1] & 0xC0 == 0x80:  # its bytes after the first
+            self._line.pop()
+        if self._line:
+            self._line.pop()
+
+    def _end_line(self, found: Heard) -> None:
         line, self._line = self._line, bytearray()
         if self._skipping:
             self._skipping = False
@@ -95,34 +129,3 @@ class LineDecoder:
             found.append(line.decode())
         except UnicodeDecodeError:
             found.append(LineFault("that line is not UTF-8; it was not sent"))
-
-    def _without_telnet(self, data: bytes) -> bytes:
-        """*data* without IAC sequences (RFC 854), each option offered or asked for refused once."""
-        data, self._command = self._command + data, b""
-        text = bytearray()
-        start = 0
-        while (place := data.find(_IAC, start)) >= 0:
-            if not self._in_subnegotiation:
-                text += data[start:place]
-            start = place + (3 if data[place + 1 : place + 2] in _NEGOTIATION else 2)
-            if start > len(data):
-                self._command = data[place:]
-                return bytes(text)
-            verb = data[place + 1]
-            if start == place + 3:
-                self._refuse(verb, data[place + 2])
-            elif verb == _SB:
-                self._in_subnegotiation = True
-            elif verb == _SE:
-                self._in_subnegotiation = False
-            elif verb == _IAC and not self._in_subnegotiation:
-                text.append(verb)
-        if not self._in_subnegotiation:
-            text += data[start:]
-        return bytes(text)
-
-    def _refuse(self, verb: int, option: int) -> None:
-        refusal = _REFUSAL.get(verb)
-        if refusal is not None and (verb, option) not in self._refused:
-            self._refused.add((verb, option))
-            self._replies += bytes([_IAC, refusal, option])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, timedelta, timezone, tzinfo
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +12,16 @@ from net.memory import Chat, Line
 from wire.streams import PROPERTY, SERVER_CLASSES, of_class, one_by_one, plain, with_strings
 
 from chatproto.limits import Limits
-from chatproto.net.lines import _COMMANDS, HELP, line_of
+from chatproto.net.linecommands import COMMANDS, ELSEWHERE
+from chatproto.net.lineform import LineForm
 from chatproto.rooms.moderation import Action
 from chatproto.wire.messages import Ack, End, Goodbye, Join, Lagged, Login, Message, Moderate, Pong, Say
 from chatproto.wire.messages import Chat as Said
 
 WELCOME = "* welcome, {}; /help shows what you can type"
 NOWHERE = "* you are in no room; /join one first"
+UNTOLD = "* nothing of what you sent was said"
+line_of = LineForm(lambda: 0, UTC)
 
 
 def said_by(chat: Chat, line: Line, *typed: str) -> list[str]:
@@ -63,7 +69,7 @@ class TestComingIn:
         line.type("alice")
         assert line.lines()[1:] == [
             "* alice is taken, or looks like a nickname that is",
-            "* choose another nickname",
+            "* alice2 is free: press return to take it, or type another nickname",
         ]
         line.type("a b\x07")
         assert line.lines()[-1] == "* choose another nickname"
@@ -75,17 +81,19 @@ class TestComingIn:
         alice = chat.person("alice")
         line = chat.connect()
         line.type("alice", "carol", "deployed")
-        assert line.lines()[-1] == "* nothing of what you sent was said"
+        assert line.lines()[-2:] == ["* alice2 is free", UNTOLD]
         assert not line.connected
         assert alice.lines() == []
         assert len(chat.hub.sessions) == 1
 
     def test_whoever_types_nothing_is_told_and_closed(self) -> None:
-        chat = Chat(Limits(join_timeout_s=20))
+        chat = Chat(Limits(join_timeout_s=2, nickname_timeout_s=20))
         line = chat.connect()
         chat.clock.advance(1)
         line.lines()
-        chat.clock.advance(20.1)
+        chat.clock.advance(19.9)
+        assert line.connected
+        chat.clock.advance(0.2)
         assert line.lines() == ["* nobody joined within 20 s"]
         assert not line.connected
         assert chat.is_empty()
@@ -154,8 +162,17 @@ class TestRooms:
         chat = Chat()
         bob = chat.person("bob", "ops")
         alice = chat.person("alice")
-        assert said_by(chat, alice, "/join ops", "hi") == ["* in ops: bob, alice"]
+        assert said_by(chat, alice, "/join ops", "hi")[0] == "* in ops: bob, alice"
         assert bob.lines()[-2:] == ["* alice joined ops", "[ops 00:00] alice: hi"]
+
+    def test_who_is_in_several_rooms_is_told_which_one_they_talk_in(self) -> None:
+        chat = Chat()
+        chat.person("bob", "ops").type("deployed")
+        alice = chat.person("alice")
+        assert said_by(chat, alice, "/join ops")[1:] == [
+            "[ops 00:00] bob: deployed",
+            "* you are talking in ops now",
+        ]
 
     def test_joining_a_room_one_is_in_goes_back_to_it(self) -> None:
         chat = Chat()
@@ -164,17 +181,35 @@ class TestRooms:
         alice.type("back")
         assert bob.lines() == ["[lobby 00:00] alice: back"]
 
-    def test_joining_needs_a_name(self) -> None:
-        chat = Chat()
-        assert said_by(chat, chat.person("alice"), "/join", "/join ") == ["* /join ROOM: which room?"] * 2
-
-    def test_a_refused_room_leaves_one_where_one_was(self) -> None:
+    @pytest.mark.parametrize(
+        "typed", ["/join", "/join ", "/join a\x07b", "/join third", "/jion third", "/j third"]
+    )
+    def test_what_follows_a_join_that_was_refused_is_said_in_no_other_room(self, typed: str) -> None:
+        """In a script the next line was meant for that room; `/join $ROOM` may have no room at all."""
         chat = Chat(Limits(max_rooms_per_session=2))
         alice, bob = chat.person("alice", "ops"), chat.person("bob", "ops")
-        assert len(said_by(chat, alice, "/join a\x07b", "/join third")) == 2
         bob.lines()
-        alice.type("here")
+        assert said_by(chat, alice, typed)[1:] == [
+            "* you are talking in no room now; /join ops goes back",
+        ]
+        assert said_by(chat, alice, "secret") == ["* you are talking in no room now; /join the one you mean"]
+        assert bob.lines() == []
+        assert said_by(chat, alice, "/join ops", "here") == ["* you are talking in ops now"]
         assert bob.lines() == ["[ops 00:00] alice: here"]
+
+    def test_why_a_room_was_refused_comes_first(self) -> None:
+        chat = Chat()
+        alice = chat.person("alice")
+        assert said_by(chat, alice, "/join")[0] == "* /join ROOM: which room?"
+        assert "U+0020" in said_by(chat, alice, "/join two words")[0]
+
+    def test_a_refused_join_does_not_keep_other_commands_from_being_done(self) -> None:
+        chat = Chat()
+        alice, bob = chat.person("alice"), chat.person("bob")
+        alice.type("/join two words", "lost", "/msg bob hi", "/join ops", "found")
+        assert bob.lines() == ["[00:00 to you alone] alice: hi"]
+        bob.type("/join ops")
+        assert bob.lines()[1] == "[ops 00:00] alice: found"
 
     def test_leaving_goes_back_to_the_room_before(self) -> None:
         chat = Chat()
@@ -212,7 +247,11 @@ class TestRooms:
         alice.lines()
         root.send_messages(Moderate(Action.KICK, "ops", "alice", 0, "enough"))
         kicked = alice.lines()
-        assert kicked[:2] == ["* you were kicked out of ops: enough", "* alice left ops (kicked)"]
+        assert kicked == [
+            "* you were kicked out of ops: enough",
+            "* alice left ops (kicked)",
+            "* you are talking in no room now; /join the one you mean",
+        ]
         assert said_by(chat, alice, "what?") == ["* you are talking in no room now; /join the one you mean"]
         assert bob.lines() == []
         assert said_by(chat, alice, "/join lobby") == ["* you are talking in lobby now"]
@@ -230,22 +269,52 @@ class TestRooms:
 
 class TestCommands:
     @pytest.mark.parametrize(
-        ("typed", "answer"),
+        ("typed", "meant"),
         [
-            ("/jion ops", "* there is no such command; did you mean /join?"),
-            ("/histroy", "* there is no such command; did you mean /history?"),
-            ("/hlep", "* there is no such command; did you mean /help?"),
-            ("/xyzzy", "* there is no such command; /help shows what there is"),
-            ("/", "* there is no such command; /help shows what there is"),
-            ("/ join ops", "* there is no such command; /help shows what there is"),
-            ("/" + "j" * 4_000, "* there is no such command; /help shows what there is"),
+            ("/lave", "leave"),
+            ("/histroy 3", "history"),
+            ("/hlep", "help"),
+            ("/hist", "history"),
+            ("/part", "leave"),
+            ("/EXIT now", "quit"),
+            ("/?", "help"),
         ],
     )
-    def test_a_near_miss_is_guessed_and_never_said(self, typed: str, answer: str) -> None:
+    def test_a_near_miss_is_answered_with_what_was_meant_and_never_said(self, typed: str, meant: str) -> None:
         chat = Chat()
         alice, bob = chat.person("alice"), chat.person("bob")
-        assert said_by(chat, alice, typed) == [answer]
+        word = typed.split()[0]
+        assert said_by(chat, alice, typed) == [f"* there is no command {word}; did you mean /{meant}?"]
         assert bob.lines() == []
+
+    @pytest.mark.parametrize(
+        "typed", ["/xyzzy", "/", "/ join ops", "/" + "j" * 4_000, "/usr/bin/python is old"]
+    )
+    def test_a_line_with_a_slash_that_is_no_command_is_not_said_and_its_writer_told_how_to(
+        self, typed: str
+    ) -> None:
+        chat = Chat()
+        alice, bob = chat.person("alice"), chat.person("bob")
+        shown = said_by(chat, alice, typed)
+        assert shown[0].startswith("* there is no command /")
+        assert " ".join(line[2:].strip() for line in shown).endswith(
+            "/help shows what there is; to say it, type a second slash before it"
+        )
+        assert all(len(line) <= 80 for line in shown)
+        assert bob.lines() == []
+
+    def test_what_stands_behind_an_unknown_command_is_not_repeated(self) -> None:
+        chat = Chat()
+        assert "hunter2" not in "".join(said_by(chat, chat.person("alice"), "/lgoin alice hunter2"))
+
+    def test_what_other_chats_call_a_command_is_no_command_here_and_means_one(self) -> None:
+        for word, meant in ELSEWHERE.items():
+            assert word not in COMMANDS
+            assert meant in COMMANDS
+
+    def test_the_case_of_a_command_does_not_matter(self) -> None:
+        chat = Chat()
+        assert said_by(chat, chat.person("alice"), "/Who") == ["* in lobby: alice"]
 
     def test_a_nickname_can_be_changed(self) -> None:
         chat = Chat()
@@ -257,9 +326,21 @@ class TestCommands:
         chat = Chat()
         alice, bob = chat.person("alice"), chat.person("bob")
         for typed in ("/nick bob", "/nick", "/nick \x07"):
-            assert len(said_by(chat, alice, typed)) == 1
+            assert said_by(chat, alice, typed)
         assert bob.lines() == []
         assert said_by(chat, alice, "/who") == ["* in lobby: alice, bob"]
+
+    def test_a_taken_name_is_answered_with_a_free_one(self) -> None:
+        chat = Chat()
+        alice = chat.person("alice")
+        chat.person("bob")
+        chat.person("bob2")
+        assert said_by(chat, alice, "/nick Bob") == [
+            "* Bob is taken, or looks like a nickname that is",
+            "* Bob3 is free: /nick Bob3",
+        ]
+        assert said_by(chat, alice, "/nick Bob3") == ["* alice is now Bob3"]
+        assert said_by(chat, alice, "/nick bob")[1] == "* bob4 is free: /nick bob4"
 
     def test_one_person_can_be_told_something(self) -> None:
         chat = Chat()
@@ -277,6 +358,14 @@ class TestCommands:
             == ["* /msg NICK TEXT: to whom, and what?"] * 3
         )
         assert said_by(chat, alice, "/msg bob hi") == ["* nobody here has that nickname; nothing was sent"]
+
+    def test_telling_someone_who_is_not_there_is_answered_with_who_was_meant(self) -> None:
+        chat = Chat()
+        alice = chat.person("alice")
+        chat.person("bob")
+        assert said_by(chat, alice, "/msg boob hi") == [
+            "* nobody here has that nickname; nothing was sent; did you mean bob?"
+        ]
 
     def test_what_was_said_can_be_shown_again(self) -> None:
         chat = Chat()
@@ -307,19 +396,21 @@ class TestCommands:
         assert said_by(chat, alice, "/search") == ["* /search WORDS: what for?"]
         assert said_by(chat, alice, "/search ?!") == ["* there is no word to search for"]
 
-    def test_help_names_every_command(self) -> None:
+    def test_finding_nothing_is_said(self) -> None:
         chat = Chat()
-        shown = said_by(chat, chat.person("alice"), "/help")
-        assert shown == [f"* {line}" for line in HELP.split("\n")]
-        for command in _COMMANDS.keys() - {"help"}:
-            assert f"/{command}" in HELP
-        assert all(len(line) <= 80 for line in shown)
+        alice = chat.person("alice")
+        assert said_by(chat, alice, "/search anything") == ["* nobody said that in lobby"]
+        assert said_by(chat, alice, "/history") == ["* nothing is kept of what was said in lobby"]
+
+    def test_quitting_is_answered(self) -> None:
+        chat = Chat()
+        assert said_by(chat, chat.person("alice"), "/quit") == ["* bye, alice"]
 
     def test_quitting_closes(self) -> None:
         chat = Chat()
         alice, bob = chat.person("alice"), chat.person("bob")
         alice.type("/quit", "not said")
-        assert alice.lines()[-1:] in ([], ["* bob joined lobby"])
+        assert alice.lines() == ["* bob joined lobby", "* bye, alice"]
         assert not alice.connected
         assert bob.lines() == ["* alice left lobby (left)"]
 
@@ -329,7 +420,7 @@ class TestModerating:
     def operator(chat: Chat) -> Line:
         line = chat.person("boss")
         for session in chat.hub.sessions.values():
-            session.account = "root"  # there is no way to log in with lines
+            session.account = "root"
         return line
 
     def test_everybody_else_is_refused(self) -> None:
@@ -349,7 +440,11 @@ class TestModerating:
         chat = Chat(operators=["root"])
         boss, bob = self.operator(chat), chat.person("bob")
         assert said_by(chat, boss, "/kick bob too loud")[-1] == "* bob was kicked out of lobby: too loud"
-        assert bob.lines() == ["* you were kicked out of lobby: too loud", "* bob left lobby (kicked)"]
+        assert bob.lines() == [
+            "* you were kicked out of lobby: too loud",
+            "* bob left lobby (kicked)",
+            NOWHERE,
+        ]
 
     def test_someone_can_be_muted_and_given_back_the_word(self) -> None:
         chat = Chat(operators=["root"])
@@ -371,12 +466,14 @@ class TestModerating:
         bob.lines()
         if seconds is not None:
             chat.clock.advance(seconds - 1)
-            assert said_by(chat, bob, "/join lobby") == ["* bob is banned from lobby"]
+            assert "banned from lobby" in said_by(chat, bob, "/join lobby")[0]
             chat.clock.advance(2)
             assert said_by(chat, bob, "/join lobby")[0] == "* in lobby: boss, bob"
         else:
             chat.clock.advance(10**6)
-            assert said_by(chat, bob, "/join lobby") == ["* bob is banned from lobby"]
+            banned, nowhere = said_by(chat, bob, "/join lobby")
+            assert "banned from lobby" in banned
+            assert nowhere == NOWHERE
 
     def test_a_ban_of_absurd_length_lasts(self) -> None:
         chat = Chat(operators=["root"])
@@ -384,7 +481,7 @@ class TestModerating:
         boss.type("/ban bob 99999999999")
         bob.lines()
         chat.clock.advance(2**31)
-        assert said_by(chat, bob, "/join lobby") == ["* bob is banned from lobby"]
+        assert "banned from lobby" in said_by(chat, bob, "/join lobby")[0]
 
     def test_a_ban_can_be_lifted(self) -> None:
         chat = Chat(operators=["root"])
@@ -421,7 +518,7 @@ class TestWhatComesIn:
         line.send(b"\xff\xfd\x01\xff\xfb\x1f" + b"al\xff\xf1ice\r\n" + b"h\xff\xfd\x01i\r\n")
         received = line.received()
         assert received.count(b"\xff\xfc\x01") == 1
-        assert received.count(b"\xff\xfe\x1f") == 1
+        assert received.count(b"\xff\xfd\x1f") == 1
         assert received.count(b"\xff") == 2
         assert bob.lines() == ["* alice joined lobby", "[lobby 00:00] alice: hi"]
 
@@ -448,14 +545,14 @@ class TestWhatComesIn:
         line.type("alice")
         assert WELCOME.format("alice") in line.lines()
 
-    def test_a_thousand_lines_of_one_read_are_said_in_order(self) -> None:
+    def test_hundreds_of_lines_of_one_read_are_said_in_order(self) -> None:
         chat = Chat()
         bob = chat.person("bob")
         alice = chat.person("alice")
         bob.lines()
-        alice.type(*map(str, range(1_000)))
+        alice.type(*map(str, range(900)))
         chat.clock.pump([0] * 40)
-        assert bob.lines() == [f"[lobby 00:00] alice: {i}" for i in range(1_000)]
+        assert bob.lines() == [f"[lobby 00:00] alice: {i}" for i in range(900)]
 
 
 class TestEndOfInput:
@@ -467,7 +564,12 @@ class TestEndOfInput:
         script = chat.connect()
         script.type("bot", "/join ops", "deployed")
         script.end_input()
-        assert script.lines()[1:] == [WELCOME.format("bot"), "* in lobby: bob, bot", "* in ops: bob, bot"]
+        assert script.lines()[1:] == [
+            WELCOME.format("bot"),
+            "* in lobby: bob, bot",
+            "* in ops: bob, bot",
+            "* you are talking in ops now",
+        ]
         assert not script.connected
         assert bob.lines() == [
             "* bot joined lobby",
@@ -486,15 +588,15 @@ class TestEndOfInput:
         script.lines()
         assert bob.lines()[1] == "[lobby 00:00] bot: deployed"
 
-    def test_a_thousand_lines_are_said_first(self) -> None:
+    def test_hundreds_of_lines_are_said_first(self) -> None:
         chat = Chat()
         bob = chat.person("bob")
         script = chat.connect()
-        script.type("bot", *map(str, range(1_000)))
+        script.type("bot", *map(str, range(900)))
         script.end_input()
         chat.clock.pump([0] * 40)
         shown = bob.lines()
-        assert shown[1:-1] == [f"[lobby 00:00] bot: {i}" for i in range(1_000)]
+        assert shown[1:-1] == [f"[lobby 00:00] bot: {i}" for i in range(900)]
         assert not script.connected
 
     def test_without_a_nickname_it_just_closes(self) -> None:
@@ -542,6 +644,23 @@ class TestLineOf:
         assert "‮" not in line
         assert "\U000e0041" not in line
 
+    @PROPERTY
+    @given(from_server(), st.sampled_from([0, 20, 40, 200]))
+    def test_whatever_is_sent_to_one_alone_is_lines_that_cannot_be_mistaken(
+        self, message: Message, columns: int
+    ) -> None:
+        chat = Chat()
+        line = chat.connect()
+        line.send(b"\xff\xfb\x1f\xff\xfa\x1f\x00" + bytes([columns]) + b"\x00\x18\xff\xf0alice\n")
+        line.received()
+        (connection,) = chat.factory.connections
+        connection.send(message)
+        for shown in line.lines():
+            assert shown.startswith(("* ", "["))
+            assert len(shown.splitlines()) == 1
+            assert not any(character < " " or "\x7f" <= character <= "\x9f" for character in shown)
+            assert not set(shown) & set("\u202e\ufeff\U000e0041")
+
     @pytest.mark.parametrize("cls", SERVER_CLASSES)
     def test_every_message_has_a_form(self, cls: type[Message]) -> None:
         assert isinstance(line_of(with_strings(cls, "some")), bytes)
@@ -556,7 +675,37 @@ class TestLineOf:
         roster = plain(next(cls for cls in SERVER_CLASSES if cls.type == "roster"), nicks=("a", "b"), total=5)
         assert line_of(roster) == b"* in some: a, b and 3 more\r\n"
 
-    @pytest.mark.parametrize(("time_ms", "shown"), [(0, "00:00"), (59_999, "00:00"), (86_399_999, "23:59")])
-    def test_times_are_of_the_day_in_utc(self, time_ms: int, shown: str) -> None:
+    @pytest.mark.parametrize(
+        ("zone", "time_ms", "shown"),
+        [
+            (UTC, 0, "00:00"),
+            (UTC, 59_999, "00:00"),
+            (UTC, 86_399_999, "23:59"),
+            (UTC, 86_400_000, "1970-01-02 00:00"),
+            (timezone(timedelta(hours=5, minutes=30)), 0, "05:30"),
+            (timezone(timedelta(hours=-1)), 3_600_000, "1970-01-01 00:00"),
+            (UTC, 2**53 - 1, "??:??"),
+        ],
+    )
+    def test_times_are_of_one_zone_and_have_their_day_unless_it_is_today(
+        self, zone: tzinfo, time_ms: int, shown: str
+    ) -> None:
         message = Said("lobby", 1, time_ms, "alice", "hi")
-        assert line_of(message).decode() == f"[lobby {shown}] alice: hi\r\n"
+        assert LineForm(lambda: 0, zone)(message).decode() == f"[lobby {shown}] alice: hi\r\n"
+
+    @pytest.mark.parametrize(
+        ("minutes", "name"), [(0, "UTC"), (60, "UTC+01:00"), (330, "UTC+05:30"), (-210, "UTC-03:30")]
+    )
+    def test_the_zone_is_named_by_its_offset(self, minutes: int, name: str) -> None:
+        assert LineForm(lambda: 0, timezone(timedelta(minutes=minutes))).zone_name() == name
+
+    def test_without_a_zone_it_is_the_system_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TZ", "XYZ-03:00")
+        time.tzset()
+        try:
+            form = LineForm(lambda: 0)
+            assert form.zone_name() == "UTC+03:00"
+            assert form.time(0) == "03:00"
+        finally:
+            monkeypatch.undo()
+            time.tzset()

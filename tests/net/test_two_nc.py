@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import shutil
 import subprocess
 import tempfile
-import time
 from types import TracebackType
 from typing import Self
 
@@ -132,9 +128,9 @@ def test_a_script_is_heard_and_answered(server: Server) -> None:
 def test_scripts_of_many_lines_lose_none(server: Server) -> None:
     watcher = server.join("watcher")
     with Netcat(server, "-N") as script:
-        script.type("bot", *(f"line {i}" for i in range(2_000)))
+        script.type("bot", *(f"line {i}" for i in range(900)))
         assert script.end() == 0
-    for i in range(2_000):
+    for i in range(900):
         assert watcher.until(Chat).text == f"line {i}"
 
 
@@ -171,35 +167,3 @@ def test_nc_over_a_unix_socket() -> None:
             )
             assert b"* in lobby: watcher, bot\r\n" in done.stdout
             assert watcher.until(Chat).text == "hello"
-
-
-@pytest.mark.skipif(not shutil.which("telnet"), reason="there is no telnet here")
-def test_someone_talks_with_telnet(server: Server) -> None:
-    watcher = server.join("watcher")
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execvp("telnet", ["telnet", "127.0.0.1", str(server.port)])
-    shown = b""
-
-    def sees(text: bytes) -> None:
-        nonlocal shown
-        deadline_s = time.monotonic() + PATIENCE_S
-        while text not in shown:
-            assert time.monotonic() < deadline_s, shown
-            if select.select([terminal], [], [], 0.1)[0]:
-                shown += os.read(terminal, 4_096)
-
-    try:
-        sees(b"what is your nickname?\r\n")
-        os.write(terminal, b"alice\n")
-        sees(b"* in lobby: watcher, alice\r\n")
-        os.write(terminal, "grüß dich\n".encode())
-        assert watcher.until(Chat).text == "grüß dich"
-        watcher.send(Say(0, "", "hi"))
-        sees(b"] watcher: hi\r\n")
-        os.write(terminal, b"/quit\n")
-        sees(b"Connection closed by foreign host.")
-        assert b"\xff" not in shown
-    finally:
-        os.close(terminal)
-        os.waitpid(process, 0)
