@@ -1,4 +1,4 @@
-"""Write the tables of messages and errors into docs/protocol.md, from the code that they describe.
+"""Write the tables of messages and errors into docs/protocol.md and chat.js, from the code.
 
 `python docs/tables.py` rewrites the tables in place; with `--check` it exits 1 where they are not current.
 """
@@ -15,28 +15,41 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # after an installed chatproto, which is then the one described
 
 from chatproto.wire.errors import ErrorCode  # noqa: E402
-from chatproto.wire.messages import MESSAGES, Message  # noqa: E402
+from chatproto.wire.messages import MESSAGES, FieldType, Message  # noqa: E402
 
 PAGE = ROOT / "docs" / "protocol.md"
+SCRIPT = ROOT / "chatproto" / "page" / "chat.js"
+_SCRIPT_TABLES = re.compile(r"(?<=// <tables>\n).*?(?=// </tables>\n)", re.DOTALL)
 _TABLE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Rewrite or check the page; the exit code."""
-    parser = argparse.ArgumentParser(description="Write the tables of docs/protocol.md from the code.")
+    """Rewrite or check the files; the exit code."""
+    parser = argparse.ArgumentParser(description="Write the tables of the protocol from the code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if they are not current")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page with the tables (%(default)s)")
+    parser.add_argument(
+        "--script", type=Path, default=SCRIPT, help="the page's JavaScript with the tables (%(default)s)"
+    )
     options = parser.parse_args(arguments)
-    page: Path = options.page
-    written = page.read_text("utf-8")
-    current = with_tables(written)
+    stale = [
+        _renew(options.page, with_tables, options.check),
+        _renew(options.script, with_script_tables, options.check),
+    ]
+    return 1 if options.check and any(stale) else 0
+
+
+def _renew(path: Path, renewed: Callable[[str], str], only_check: bool) -> bool:
+    """Rewrite a file, or only say that it is not current; whether it was not."""
+    written = path.read_text("utf-8")
+    current = renewed(written)
     if current == written:
-        return 0
-    if options.check:
-        print(f"The tables in {page} are not current: run python docs/tables.py", file=sys.stderr)
-        return 1
-    page.write_text(current, "utf-8")
-    return 0
+        return False
+    if only_check:
+        print(f"The tables in {path} are not current: run python docs/tables.py", file=sys.stderr)
+    else:
+        path.write_text(current, "utf-8")
+    return True
 
 
 def with_tables(page: str) -> str:
@@ -48,6 +61,33 @@ def with_tables(page: str) -> str:
     if sorted(name for name, _ in named) != sorted(TABLES):
         raise ValueError(f"the page has each of the tables {', '.join(TABLES)} once")
     return _TABLE.sub(lambda found: f"{found[1]}{found[2]}{TABLES[found[1]]()}", page)
+
+
+def with_script_tables(script: str) -> str:
+    """*script* with what stands between its markers made anew.
+
+    Raises ValueError where it does not have them exactly once.
+    """
+    if len(_SCRIPT_TABLES.findall(script)) != 1:
+        raise ValueError("the script has the markers of the tables once")
+    return _SCRIPT_TABLES.sub(lambda found: f"{_script_messages()}\n{_script_errors()}", script)
+
+
+def _script_messages() -> str:
+    def row(cls: type[Message]) -> str:
+        types = {known: "strs" if known is FieldType.STRS else known.value for known in FieldType}
+        fields = ", ".join(f'{field.name}: "{types[field.type]}"' for field in cls.fields)
+        return f"  {cls.type}: [0x{cls.kind:02x}, {{ {fields} }}],\n"
+
+    rows = "".join(row(cls) for cls in MESSAGES.values())
+    meaning = "/** Each message by its type: its kind, and its fields in the order in which they travel. */\n"
+    return f"{meaning}export const MESSAGES = {{\n{rows}}}\n"
+
+
+def _script_errors() -> str:
+    rows = "".join(f'  {code.value}: ["{code.label}", {str(code.fatal).lower()}],\n' for code in ErrorCode)
+    meaning = "/** Each error by its code: its name, and whether the connection ends with it. */\n"
+    return f"{meaning}export const ERRORS = {{\n{rows}}}\n"
 
 
 def _messages(of_whom: Callable[[int], bool]) -> str:

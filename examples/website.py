@@ -8,7 +8,7 @@ import sys
 from twisted.internet import endpoints, reactor
 from twisted.web import server, static
 
-from chatproto import ChatResource, Hub
+from chatproto import ChatResource, Hub, PageResource
 
 # What the site did before: it shows what is in a folder.
 root = static.File("public")
@@ -16,6 +16,9 @@ root = static.File("public")
 # The chat.
 chat = ChatResource(Hub(reactor))
 root.putChild(b"chat", chat)
+
+# And a page to talk from, at /talk/.
+root.putChild(b"talk", PageResource(chat))
 
 for endpoint in sys.argv[1:] or ["tcp:8080:interface=127.0.0.1"]:
     endpoints.serverFromString(reactor, endpoint).listen(server.Site(root))
