@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -10,6 +11,7 @@ from twisted.internet.task import deferLater
 from chatproto.client.client import ChatClient
 from chatproto.client.outcomes import Disconnected, Refused, TooManyWaiting
 from chatproto.client.plain import ACTION, PlainScreen, names
+from chatproto.client.typed import Command, Said, Unknown, help_lines, moderation, parse
 from chatproto.wire.errors import ErrorCode
 
 __all__ = ["Commands"]
@@ -17,17 +19,6 @@ __all__ = ["Commands"]
 RATE_LIMIT_PAUSE_S = 1.0
 DEFAULT_HISTORY_MESSAGES = 20
 MAX_HISTORY_MESSAGES = 2**16 - 1
-
-HELP = """\
-A line is said in the room joined last; // at its beginning stands for one slash. Commands:
-/join ROOM      enter a room, or go on speaking there
-/leave [ROOM]   leave it
-/nick NAME      take another nickname
-/who            who is in the room
-/msg NICK TEXT  say something to one person
-/history [N]    the newest messages of the room
-/me ACTION      say what you do
-/quit           leave and end"""
 
 
 class Commands:
@@ -50,10 +41,13 @@ class Commands:
             "who": self._who,
             "msg": self._msg,
             "history": self._history,
+            "search": self._search,
             "me": self._me,
             "help": self._help,
             "quit": self._quit_now,
         }
+        for name in ("kick", "ban", "unban", "mute", "unmute"):
+            self._commands[name] = partial(self._moderate, name)
 
     @property
     def room(self) -> str:
@@ -64,17 +58,13 @@ class Commands:
     async def take(self, line: str) -> None:
         """Do what *line* says, and return when it is done. Raises nothing that a server can cause."""
         try:
-            if line.startswith("//"):
-                await self._say(line[1:])
-            elif line.startswith("/"):
-                name, _, rest = line[1:].partition(" ")
-                command = self._commands.get(name)
-                if command is None:
-                    self.fail(f"there is no command /{name}; /help shows those that there are")
-                else:
-                    await command(rest.strip())
-            elif line:
-                await self._say(line)
+            match parse(line, self._commands):
+                case Said(text):
+                    await self._say(text)
+                case Command(name, rest):
+                    await self._commands[name](rest)
+                case Unknown(sentence):
+                    self.fail(sentence)
         except Refused as refusal:
             self.fail(f"refused: {refusal.text}")
         except (Disconnected, TooManyWaiting, ValueError) as error:
@@ -85,6 +75,13 @@ class Commands:
         entered = await self._client.join(room)
         self._room = entered.room
         self._screen.note(f"you are in {entered.room}, with {names(entered.nicks, entered.total)}")
+
+    async def settle(self) -> None:
+        """Return at once: what was taken is done."""
+
+    def is_quit(self, line: bytes) -> bool:
+        """Whether *line* ends the program."""
+        return line.rstrip(b"\r") == b"/quit"
 
     def fail(self, why: str) -> None:
         """Say that something came to nothing, and why."""
@@ -146,6 +143,23 @@ class Commands:
             return
         self._screen.past(await self._client.history(self.room, limit=limit))
 
+    async def _search(self, query: str) -> None:
+        if not query:
+            self.fail("what? /search WORDS")
+            return
+        found = await self._client.search(self.room, query)
+        self._screen.note(f"found in {self.room}: {len(found)}")
+        self._screen.past(found)
+
+    async def _moderate(self, name: str, rest: str) -> None:
+        asked = moderation(name, rest)
+        if asked is None:
+            self.fail(f"whom? /{name} NICK")
+            return
+        action, nick, seconds, reason = asked
+        said = await self._client.moderate(action, self.room, nick, seconds, reason)
+        self._screen.note(said or f"/{name} {nick}: done")
+
     async def _me(self, action: str) -> None:
         if not action:
             self.fail("what do you do? /me ACTION")
@@ -153,7 +167,8 @@ class Commands:
         await self._say(ACTION + action)
 
     async def _help(self, rest: str) -> None:
-        for line in HELP.splitlines():
+        self._screen.note("A line is said in the room joined last; // at its beginning stands for one slash.")
+        for line in help_lines(full_screen=False):
             self._screen.note(line)
 
     async def _quit_now(self, rest: str) -> None:

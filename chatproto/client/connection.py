@@ -153,7 +153,10 @@ class Connection:
     def _retry_delay_s(self, attempt: int) -> float:
         # The service counts attempts that made no connection. One that opened no session has failed too.
         self._failures += 1
-        delay_s = max(self._retry_policy(self._failures), self._not_before_s - self.clock.seconds())
+        told_s = self._not_before_s - self.clock.seconds()
+        # A server that goes gives everybody another time: to wait a little longer would bring many together.
+        is_told = told_s > 0 and self._failures == 1
+        delay_s = told_s if is_told else max(self._retry_policy(self._failures), told_s)
         if self._stopping is None:
             tell_event(self._events.reconnecting, delay_s)
         return delay_s

@@ -38,7 +38,10 @@ class ChatEvents:
         """Someone has another nickname now; it may be oneself."""
 
     def roster(self, message: Roster) -> None:
-        """Who is in a room now. Comes unasked where too much went on to tell of each who came or left."""
+        """Who is in a room now.
+
+        Comes unasked where one is back in a room, and where too much goes on to tell of each who comes.
+        """
 
     def told(self, message: Told) -> None:
         """Someone said something to oneself alone."""

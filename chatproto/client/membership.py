@@ -80,6 +80,8 @@ class Membership:
 
     def take_roster(self, message: Roster, epoch: int) -> None:
         """The join is granted, by a server whose epoch is *epoch*; the replay begins."""
+        if self.entered:
+            tell_event(self._events.roster, message)  # who came and left meanwhile, nobody told
         self.inside = self.entered = True
         self._roster = message
         last = self._sequence.last

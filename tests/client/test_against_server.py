@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from chatproto.client import ChatClient, Refused
+from chatproto.client.ends import ExitCode
 from chatproto.limits import Limits
 from chatproto.net.factory import ChatFactory
 from chatproto.rooms.hub import Hub
@@ -367,9 +368,12 @@ class ComingBack(AgainstServer):
         assert [chat.text for chat in heard.of("chat")] == ["before", "after"]
 
 
+LIMITS = Limits(max_queued_bytes=65_536, max_room_log_bytes=2**27, message_burst=100_000)
+
+
 class Slowly(AgainstServer):
     def setUp(self) -> None:
-        self.hub = Hub(reactor, limits=Limits(max_queued_bytes=65_536, max_room_log_bytes=2**27))
+        self.hub = Hub(reactor, limits=LIMITS)
         self.port = self.listen(ChatFactory(self.hub))
         self.number = self.port.getHost().port
 
@@ -440,7 +444,7 @@ class TheProgram(AgainstServer):
 
     async def test_from_a_file_into_a_file(self) -> None:
         folder = Path(tempfile.mkdtemp(dir=self.mktemp_folder()))
-        lines = [f"line {number}" for number in range(2_000)]
+        lines = [f"line {number}" for number in range(900)]
         (folder / "in").write_text("\n".join(lines))
         with (folder / "in").open() as into, (folder / "out").open("w") as out:
             process = subprocess.Popen(
@@ -513,7 +517,7 @@ class TheProgram(AgainstServer):
     async def test_nobody_listens(self) -> None:
         await self.port.stopListening()
         program = Running(self.number, "--nick", "ann")
-        assert await program.ended == 1
+        assert await program.ended == ExitCode.NO_CONNECTION
         assert program.out == ""
         assert re.search(
             r"\Achatproto-connect: no connection to 127\.0\.0\.1 port \d+: [^\n]*refused[^\n]*\n\Z",
@@ -524,7 +528,7 @@ class TheProgram(AgainstServer):
         ann, _ = self.client("ann")
         await ann.join()
         program = Running(self.number, "--nick", "ann")
-        assert await program.ended == 1
+        assert await program.ended == ExitCode.REFUSED
         assert re.search(r"\Achatproto-connect: refused by [^\n]*ann is taken[^\n]*\n\Z", program.err)
 
     async def test_a_server_of_another_kind(self) -> None:
@@ -536,7 +540,7 @@ class TheProgram(AgainstServer):
         port = reactor.listenTCP(0, Factory.forProtocol(Greeter), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         program = Running(port.getHost().port, "--nick", "ann")
-        assert await program.ended == 1
+        assert await program.ended == ExitCode.NO_CONNECTION
         assert re.search(
             r"\Achatproto-connect: no session with [^\n]*does not speak the protocol[^\n]*\n\Z", program.err
         )
@@ -550,7 +554,7 @@ class TheProgram(AgainstServer):
         port = reactor.listenTCP(0, Factory.forProtocol(Rude), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         program = Running(port.getHost().port, "--nick", "ann")
-        assert await program.ended == 1
+        assert await program.ended == ExitCode.NO_CONNECTION
         assert re.search(r"\Achatproto-connect: no session with [^\n]*closed the connection\n\Z", program.err)
 
     async def test_not_everything_could_be_said(self) -> None:
@@ -568,12 +572,12 @@ class TheProgram(AgainstServer):
         program = Running(self.number, "--nick", "ann")
         await program.shows("you are in lobby")
         program.process.signalProcess("INT")
-        assert (await program.ended, program.err) == (0, "")
+        assert (await program.ended, program.err) == (130, "")
         await until(lambda: heard.of("left"))
         assert heard.of("left")[0].reason == "left"
 
     async def test_on_a_terminal(self) -> None:
-        program = Running(self.number, "--nick", "ann", use_pty=True)
+        program = Running(self.number, "--nick", "ann", "--plain", use_pty=True)
         await program.shows("you are in lobby")
         program.type("hello\n/nope\n")
         await program.shows("there is no command")
@@ -582,10 +586,10 @@ class TheProgram(AgainstServer):
         assert [chat.text for chat in self.kept()] == ["hello"]
 
     async def test_an_interrupt_on_a_terminal(self) -> None:
-        program = Running(self.number, "--nick", "ann", use_pty=True)
+        program = Running(self.number, "--nick", "ann", "--plain", use_pty=True)
         await program.shows("you are in lobby")
         program.type("\x03")
-        assert await program.ended == 0
+        assert await program.ended == 130
 
     async def test_a_terminal_is_left_as_it_was(self) -> None:
         """A shell whose terminal does not block would see it end."""
@@ -593,7 +597,15 @@ class TheProgram(AgainstServer):
         self.addCleanup(os.close, ours)
         self.addCleanup(os.close, theirs)
         process = subprocess.Popen(
-            [sys.executable, "-m", "chatproto.client.connect", f"127.0.0.1:{self.number}", "--nick", "ann"],
+            [
+                sys.executable,
+                "-m",
+                "chatproto.client.connect",
+                f"127.0.0.1:{self.number}",
+                "--nick",
+                "ann",
+                "--plain",
+            ],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -154,12 +154,20 @@ class TestGoodbye:
         setting.pass_s(0.5)
         assert setting.endpoint.attempts_s == [0.0, 7.5]
 
-    def test_the_back_off_counts_where_it_is_longer(self) -> None:
+    def test_what_the_server_says_counts_though_the_back_off_is_longer(self) -> None:
+        """It has told each client another time, so that they do not all come at once."""
         setting = Setting()
         server = setting.open()
         server.answer(Goodbye(500, ""))
         server.close()
         assert setting.heard.of("disconnected") == ["the server closed the connection"]
+        assert setting.heard.of("reconnecting") == [0.5]
+
+    def test_the_back_off_counts_where_the_server_does_not_say(self) -> None:
+        setting = Setting()
+        server = setting.open()
+        server.answer(Goodbye(0, ""))
+        server.close()
         assert setting.heard.of("reconnecting") == [2.0]
 
     def test_a_fatal_error_says_why(self) -> None:

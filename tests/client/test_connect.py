@@ -53,8 +53,13 @@ def test_the_command_line() -> None:
     assert (chosen.address, chosen.nick, chosen.room) == (("example.org", 9_000), "ann", ["one", "two"])
 
 
+def test_who_gives_no_nickname_has_the_login_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "eve")
+    assert options(["example.org"]).nick == "eve"
+
+
 @pytest.mark.parametrize(
-    "line", [[], ["example.org"], ["--nick", "ann"], ["a:b", "--nick", "ann"], ["a", "b"]]
+    "line", [[], ["--nick", "ann"], ["a:b", "--nick", "ann"], ["a", "b"], ["a", "--plain", "--json"]]
 )
 def test_a_wrong_command_line(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

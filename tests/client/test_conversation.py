@@ -895,13 +895,21 @@ class TestComingBack:
         paper.answer(*granted(last=1))
         assert paper.sent == [Join("ann", "two", EPOCH, 9, EVERYTHING)]
 
+    def test_who_is_there_by_now_is_told_when_one_is_back(self) -> None:
+        paper = Paper()
+        paper.let_in()
+        assert paper.heard.of("roster") == []
+        paper.reconnect()
+        paper.answer(*granted())
+        assert paper.heard.of("roster") == [Roster("lobby", 0, 1, ("ann",))]
+
     def test_a_hole_that_the_server_admits(self) -> None:
         paper = Paper()
         paper.let_in(chat(1))
         paper.reconnect()
         paper.heard.all.clear()
         paper.answer(*granted(chat(5), chat(6), status=1))
-        assert paper.heard.all[1:] == [("missing", "lobby", 2, 4), ("chat", chat(5)), ("chat", chat(6))]
+        assert paper.heard.all[2:] == [("missing", "lobby", 2, 4), ("chat", chat(5)), ("chat", chat(6))]
 
     def test_a_hole_in_the_replay_is_not_ones_own(self) -> None:
         """For in a replay one's own messages come too."""
@@ -940,7 +948,7 @@ class TestComingBack:
         paper.heard.all.clear()
         again = [chat(1, "new"), chat(2, "new")]
         paper.answer(*granted(*again, status=2, epoch=epoch))
-        assert paper.heard.all[1:] == [("missing", "lobby", 0, 0), ("chat", again[0]), ("chat", again[1])]
+        assert paper.heard.all[2:] == [("missing", "lobby", 0, 0), ("chat", again[0]), ("chat", again[1])]
         assert paper.reconnect() == [Join("ann", "lobby", epoch, 2, EVERYTHING)]
 
     def test_a_second_room_is_not_asked_for_under_an_epoch_that_it_never_had(self) -> None:

@@ -210,18 +210,18 @@ class TestTheProgram:
             assert (trusting.returncode, trusting.stderr) == (0, "")
             assert "-- you are in lobby, with ann\n" in trusting.stdout
             doubting = connect(url)
-            assert doubting.returncode == 1
+            assert doubting.returncode == 3
             assert doubting.stderr == (
                 f"chatproto-connect: no connection to {url}: its certificate is not trusted\n"
             )
             other = connect(f"wss://127.0.0.1:{secure.port}/chat", SSL_CERT_FILE=str(certificate))
-            assert other.returncode == 1
+            assert other.returncode == 3
             assert other.stderr.endswith(": its certificate is another server's\n")
 
     @pytest.mark.parametrize(
         ("address", "code", "said"),
         [
-            ("ws://127.0.0.1:1/chat", 1, "no connection to ws://127.0.0.1:1/chat: "),
+            ("ws://127.0.0.1:1/chat", 3, "no connection to ws://127.0.0.1:1/chat: "),
             ("http://127.0.0.1/", 2, "a URL begins with ws:// or wss:// and a host"),
             ("ws://127.0.0.1:x/", 2, "'ws://127.0.0.1:x/' has no valid host and port"),
         ],
@@ -233,9 +233,9 @@ class TestTheProgram:
         assert "Traceback" not in run.stderr
 
     def test_a_refusal_says_why(self, server: Server) -> None:
-        url = f"ws://127.0.0.1:{server.port}/"
+        url = f"ws://127.0.0.1:{server.port}/elsewhere"
         run = connect(url)
-        assert run.returncode == 1
+        assert run.returncode == 3
         assert run.stderr.startswith(
             f"chatproto-connect: no connection to {url}: the server answered 404 Not Found: There is no page"
         )
