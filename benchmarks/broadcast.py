@@ -45,6 +45,8 @@ SERVER_COMMANDS: dict[str, list[str]] = {
         "chat",
         "--history",
         "memory",
+        "--max-messages-per-s",  # nobody is to be slowed down who is to load it
+        "0",
         "--listen",
         f"tcp:{{port}}:interface={HOST}:backlog=4096",
     ],

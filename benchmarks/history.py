@@ -1,13 +1,16 @@
 """What the durable history costs, beside bare sqlite3 and a bare file on the same disk in the same run.
 
-Three parts, in rounds so that whatever the machine does beside falls on all of them:
+Five parts, in rounds so that whatever the machine does beside falls on all of them:
 
 - *many*: as many senders as you like, each of whom says the next thing when the last is acknowledged, through
   `SqliteLog` as the hub uses it; beside it bare `sqlite3` with 100 rows and with one row in a commit, without
   and with an index of words, and a file that is appended to with `fdatasync`;
 - *one*: how long one sender waits for an acknowledgement, beside a bare commit of one row;
 - *large*: a history of `--messages` is made, and then opened, joined, scrolled back in and searched while
-  others write to it.
+  others write to it;
+- *server*: messages acknowledged by `twistd chat` over a socket, with the history in a file and in memory;
+- *memory*: what `twistd chat` takes of it with an empty history and with the large one, when it was joined,
+  scrolled back in and searched.
 
 See README.md.
 """
@@ -31,6 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from history_server import Visitor, build_load, load, serving
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import react
 
@@ -58,6 +62,7 @@ class Options:
     messages: int
     queries: int
     folder: str
+    file: str
     only: tuple[str, ...]
     json: bool
 
@@ -164,7 +169,7 @@ class Crowd:
         self._texts = texts
         self._rooms = [f"room{number}" for number in range(rooms)]
         self._senders = senders
-        self._said = 0
+        self._said = time.time_ns() // 1_000  # ids that nobody had before, in this file neither
         self._is_talking = False
         self._silent: list[Deferred[None]] = []
 
@@ -251,7 +256,22 @@ def make_large(path: str, texts: Texts, messages: int, rooms: int) -> None:
             connection.execute("BEGIN")
             insert_messages(connection, sorted(rows))
             connection.execute("COMMIT")
+        # None of them has an id that a server would have to look for.
+        connection.execute("UPDATE about SET ids_ms = (SELECT max(time_ms) FROM messages)")
         connection.close()
+
+
+@contextmanager
+def large_path(options: Options, texts: Texts) -> Iterator[str]:
+    """A large history: the one that is there, or a new one, which goes again if it was given no place."""
+    if options.file:
+        if not os.path.exists(options.file):
+            make_large(options.file, texts, options.messages, options.rooms)
+        yield options.file
+    else:
+        with new_path(options) as path:
+            make_large(path, texts, options.messages, options.rooms)
+            yield path
 
 
 async def timed(answer: Any, since_s: float) -> float:
@@ -292,8 +312,7 @@ async def ask(log: SqliteLog, room: str, texts: Texts, source: random.Random) ->
 async def large(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
     """Seconds that opening took, and those of each join, scroll and search while others write."""
     found: dict[str, Any] = {}
-    with new_path(options) as path:
-        make_large(path, texts, options.messages, options.rooms)
+    with large_path(options, texts) as path:
         found["bytes"] = os.path.getsize(path)
         begin_s = time.perf_counter()
         # Little memory, so that scrolling goes to the file.
@@ -399,7 +418,77 @@ async def much(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
     return found
 
 
-PARTS = {"many": many, "one": one, "large": much}
+CROWDS = ((2, 200), (50, 4))
+"""Clients in a room, and how many messages each has in flight."""
+
+
+async def server(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
+    figures: dict[str, dict[str, list[Any]]] = {}
+    with build_load() as program:
+        for _ in range(options.rounds):
+            for clients, window in CROWDS:
+                loads = figures.setdefault(f"{clients} clients, {window} messages in flight each", {})
+                with new_path(options) as path:
+                    for name, history in (("file", path), ("memory", "memory")):
+                        with serving(history) as served:
+                            loads.setdefault(name, []).append(
+                                load(program, served, clients, window, options.seconds)
+                            )
+    print("\nThrough twistd chat and loopback, everybody speaks in one room and hears all others:")
+    told: dict[str, Any] = {}
+    for crowd, loads in figures.items():
+        print(f"  {crowd}:")
+        row("", "acknowledged/s", "CPU us each", "seen p50 ms", "p99 ms", "server CPU")
+        for name, runs in loads.items():
+            values = [
+                statistics.median(column) for column in zip(*map(dataclasses.astuple, runs), strict=True)
+            ]
+            told[f"{crowd}, {name}"] = values
+            rate, cpu_us, p50_ms, p99_ms, share = values
+            row(
+                f"history in {'a file' if name == 'file' else 'memory'}",
+                f"{rate:,.0f}",
+                f"{cpu_us:.1f}",
+                f"{p50_ms:.1f}",
+                f"{p99_ms:.1f}",
+                f"{share:.0%}",
+            )
+        ratios = [
+            file.rate / memory.rate for file, memory in zip(loads["file"], loads["memory"], strict=True)
+        ]
+        row("file beside memory", f"{statistics.median(ratios):.2f}")
+    return told
+
+
+def visited_bytes(path: str, options: Options, texts: Texts) -> list[int]:
+    """The memory of a server: at first, and after its history was joined, scrolled back in and searched."""
+    source = random.Random(1)
+    with serving(path) as served:
+        begun_bytes = served.rss_bytes()
+        for number in range(options.rooms):
+            room = f"room{number}"
+            with Visitor(served.port, f"visitor{number}") as visitor:
+                newest = visitor.join(room)
+                visitor.scroll(room, newest, options.queries // options.rooms + 1, source)
+                for _ in range(options.queries // options.rooms + 1):
+                    visitor.search(room, texts.vocabulary[source.randrange(VOCABULARY)])
+        return [begun_bytes, served.rss_bytes()]
+
+
+async def memory(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
+    with new_path(options) as path:
+        empty = visited_bytes(path, options, texts)
+    with large_path(options, texts) as path:
+        full = visited_bytes(path, options, texts)
+    mib = 1024 * 1024
+    print("\nMemory of twistd chat, MiB:")
+    row("", "begun", "visited")
+    row("an empty history", *(f"{value / mib:.1f}" for value in empty))
+    row(f"one of {options.messages:,} messages", *(f"{value / mib:.1f}" for value in full))
+    return {"empty": empty, "full": full}
+
+
+PARTS = {"many": many, "one": one, "large": much, "server": server, "memory": memory}
 
 
 async def measure(reactor: Any, options: Options) -> None:
@@ -435,6 +524,9 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--queries", type=int, default=300, help="of each kind (default %(default)s)")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="on which disk (default %(default)s)")
+    parser.add_argument(
+        "--file", default="", help="where the large history is, or is made and left (default: nowhere)"
+    )
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--json", action="store_true", help="figures as JSON too")
     parsed = parser.parse_args(arguments)

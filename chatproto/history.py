@@ -31,6 +31,7 @@ from chatproto.rooms.sqlite_file import (
     place_of,
     reason_of,
 )
+from chatproto.rooms.sqlite_ids import KnownIds
 from chatproto.rooms.sqlite_rows import MessageRow, insert_messages, newest_of
 from chatproto.rooms.words import searched_words
 from chatproto.text import TextRefused, check_text
@@ -108,7 +109,7 @@ def import_lines(path: str, lines: Iterable[str]) -> int:
                             importing.take(line)
                     except (HistoryRefused, NameRefused, TextRefused) as refusal:
                         raise HistoryRefused(f"line {number}: {str(refusal).rstrip('.')}") from refusal
-                importing.write()
+                importing.finish()
                 connection.execute("COMMIT")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except BaseException as error:
@@ -194,6 +195,17 @@ class _Import:
         self._rows.sort()
         insert_messages(self._connection, self._rows)
         self._rows.clear()
+
+    def finish(self) -> None:
+        """Write the rest, and that it has no ids, for which whoever opens the history would look."""
+        self.write()
+        ids = KnownIds(0)
+        ids.load(self._connection)
+        while rows := ids.next_rows():
+            ids.write(self._connection, rows)
+            ids.were_written(rows)
+        [newest_ms] = self._connection.execute("SELECT coalesce(max(time_ms), 0) FROM messages").fetchone()
+        self._connection.execute("UPDATE about SET ids_ms = max(ids_ms, ?)", (newest_ms,))
 
     def _room(self, found: dict[str, Any]) -> list[int]:
         name = _string(found, "room")

@@ -20,6 +20,7 @@ from rooms.pumped import PumpedLog
 from chatproto.history import HistoryRefused, back_up, check, export, import_lines, main
 from chatproto.limits import HistoryLimits
 from chatproto.rooms.sqlite_file import HistoryUnusable, place_of
+from chatproto.rooms.sqlite_ids import KnownIds
 from chatproto.wire.messages import Chat
 
 
@@ -152,6 +153,31 @@ class TestImport:
         log = folder.open()
         log.look("a")
         assert list(log.answer(log.search("a", ["grosse"], 9)).seqs) == [1]
+
+    def test_a_server_need_not_read_all_of_it_to_begin(self, folder: Folder) -> None:
+        later = ({"room": "a", "time": n, "nick": "bob", "text": "x"} for n in range(20_000))
+        import_lines(folder["history"], map(json.dumps, later))
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        with closing(sqlite3.connect(folder["history"])) as connection:
+            connection.set_progress_handler(step, 100)
+            KnownIds(1_000).load(connection)
+        assert steps < 20
+
+    def test_what_was_said_before_keeps_its_id(self, folder: Folder) -> None:
+        log = folder.open()
+        receipts = [log.say("a", "x", id=id) for id in range(1, 3_000)]
+        log.close_now()
+        later = {"room": "a", "time": 1_700_000_000_001, "nick": "bob", "text": "x"}
+        import_lines(folder["history"], self.lines(later))
+        log = folder.open()
+        assert [log.say("a", "x", id=id) for id in (1, 2_000, 2_999)] == [
+            receipts[id - 1] for id in (1, 2_000, 2_999)
+        ]
 
     def test_a_room_may_begin_later(self, folder: Folder) -> None:
         import_lines(folder["history"], self.lines(message(seq=5), message(seq=6)))

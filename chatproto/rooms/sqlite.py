@@ -20,13 +20,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.rooms.log import Found, Kept, NotStored, Receipt
+from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
 from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes
+from chatproto.rooms.spread import Spread
 from chatproto.rooms.sqlite_file import Ownership, open_history
 from chatproto.rooms.sqlite_reader import RoomFacts, facts_of, pick, read, search
 from chatproto.rooms.sqlite_rows import Said
 from chatproto.rooms.sqlite_threads import Call, Question, Readings, Then, Writings
 from chatproto.rooms.sqlite_upkeep import Upkeep
+from chatproto.rooms.sqlite_wiping import remove_message
 from chatproto.rooms.sqlite_writer import Committed, Outcome, Writer
 from chatproto.wire.messages import Chat
 
@@ -49,7 +51,17 @@ class _Room:
     first number that is kept at all. While `is_known` is not set the two mean nothing yet.
     """
 
-    __slots__ = ("is_asked", "is_in_use", "is_known", "number", "oldest", "recent", "unkept", "waiting")
+    __slots__ = (
+        "is_asked",
+        "is_in_use",
+        "is_known",
+        "number",
+        "oldest",
+        "recent",
+        "removed_meanwhile",
+        "unkept",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.number = 0  # in the file, or 0
@@ -58,6 +70,7 @@ class _Room:
         self.is_known = False
         self.is_in_use = False
         self.is_asked = False  # the file is being asked for the above
+        self.removed_meanwhile: set[int] = set()  # by number, while the file is being asked
         self.unkept = 0  # messages on their way into the file
         self.waiting: list[Deferred[None]] = []
 
@@ -126,6 +139,27 @@ class SqliteLog:
             for thread in (self._writings, self._reader, self._searcher):
                 thread.end()
         return closed
+
+    # --- what can be seen of it -----------------------------------------------------------------------------
+
+    @property
+    def commits(self) -> Spread:
+        """The commits so far, by how many messages each had."""
+        return self._writings.commits
+
+    @property
+    def commits_s(self) -> Spread:
+        """The commits so far, by the seconds that each took."""
+        return self._writings.commits_s
+
+    @property
+    def unkept_bytes(self) -> int:
+        """About what the messages take in memory that are on their way into the file."""
+        return self._unkept_bytes
+
+    def file_bytes(self) -> int:
+        """What the history takes on the disk, its write-ahead log included."""
+        return sum(_size_bytes(f"{self.path}{ending}") for ending in ("", "-wal"))
 
     # --- what the hub calls ---------------------------------------------------------------------------------
 
@@ -231,6 +265,16 @@ class SqliteLog:
         )
         return answer
 
+    def remove(self, room: str, seq: int) -> Deferred[bool]:
+        """See `RoomLog.remove`."""
+        answer: Deferred[bool] = Deferred()
+        then = partial(self._was_removed, room, seq, answer)
+        if self._closings:
+            then(Failure(RuntimeError("the history is closed")))
+        else:
+            self._writings.change(lambda connection: remove_message(connection, room, seq), then)
+        return answer
+
     # --- rooms ----------------------------------------------------------------------------------------------
 
     def _known(self, room: str) -> _Room:
@@ -263,6 +307,7 @@ class SqliteLog:
 
     def _was_looked_up(self, name: str, state: _Room, outcome: RoomFacts | Failure) -> None:
         state.is_asked = False
+        removed_meanwhile, state.removed_meanwhile = state.removed_meanwhile, set()
         # Messages that are on their way may be in the file already, and must not be counted yet.
         if not state.is_known and not state.unkept:
             if isinstance(outcome, Failure):
@@ -272,8 +317,26 @@ class SqliteLog:
                 self._know(state, outcome.number, outcome.removed, first - 1)
                 for chat in outcome.chats:
                     self._recent.add(name, state.recent, chat)
+                for seq in removed_meanwhile:
+                    self._recent.replace(state.recent, seq, REMOVED)
                 _fire(state, None)
         self._settle(name, state)
+
+    def _was_removed(self, room: str, seq: int, answer: Deferred[bool], outcome: bool | Failure) -> None:
+        if isinstance(outcome, Failure):
+            answer.errback(outcome)
+        else:
+            # It may have been committed together with what nobody was told of yet.
+            self._tell_later(partial(self._show_removed, room, seq, answer, outcome))
+
+    def _show_removed(self, room: str, seq: int, answer: Deferred[bool], is_removed: bool) -> None:
+        state = self._rooms.get(room)
+        if state is not None and is_removed:
+            self._recent.replace(state.recent, seq, REMOVED)
+            if state.is_asked:
+                # What is being read of the room is perhaps from before.
+                state.removed_meanwhile.add(seq)
+        answer.callback(is_removed)
 
     def _know(self, state: _Room, number: int, removed: int, last: int) -> None:
         state.is_known = True
@@ -348,8 +411,11 @@ class SqliteLog:
         left = TOLD_IN_A_TURN
         while self._untold and left:
             first = self._untold[0]
-            if isinstance(first, dict):
-                self._forget(first)
+            if not isinstance(first, tuple):
+                if isinstance(first, dict):
+                    self._forget(first)
+                else:
+                    first()
                 self._untold.popleft()
                 continue
             pairs, rooms = first
@@ -403,9 +469,11 @@ class SqliteLog:
                 self._recent.forget_before(name, state.recent, state.oldest)
 
 
-_Untold = tuple[Iterator[tuple[Said, Outcome]], dict[str, tuple[int, int]]] | dict[str, int]
+_Untold = (
+    tuple[Iterator[tuple[Said, Outcome]], dict[str, tuple[int, int]]] | dict[str, int] | Callable[[], None]
+)
 """What is to be told: what came of messages, and of each room its number and what was removed; or, of each
-room, up to which number messages were removed."""
+room, up to which number messages were removed; or what is to be called when its turn comes."""
 
 
 def _fire(state: _Room, outcome: Failure | None) -> None:
@@ -415,6 +483,13 @@ def _fire(state: _Room, outcome: Failure | None) -> None:
             prepared.callback(None)
         else:
             prepared.errback(outcome)
+
+
+def _size_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _cost_bytes(text: str) -> int:

@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 from chatproto.rooms.sqlite_file import MOST_SEQ, place_of
 from chatproto.rooms.words import indexed_text
 
-__all__ = ["Insert", "MessageRow", "Said", "delete_words", "insert_messages", "newest_of", "round_number"]
+__all__ = [
+    "Insert",
+    "MessageRow",
+    "Said",
+    "delete_words",
+    "insert_messages",
+    "insert_words",
+    "newest_of",
+    "round_number",
+]
 
 MOST_IN_A_STATEMENT = 1_024
 """Rows; each needs about a KiB of the prepared statement."""
@@ -78,7 +87,12 @@ _delete_words = Insert("INSERT INTO words (words, rowid, body)", 3)
 def insert_messages(connection: sqlite3.Connection, messages: Sequence[MessageRow]) -> None:
     """Within a transaction: enter messages, whose places ascend, and index their words."""
     _insert_messages(connection, messages)
-    _insert_words(connection, [(message[0], indexed_text(message[3])) for message in messages])
+    insert_words(connection, [(message[0], message[3]) for message in messages])
+
+
+def insert_words(connection: sqlite3.Connection, texts: Sequence[tuple[int, str]]) -> None:
+    """Within a transaction: index the words of messages (place, text), which ascend."""
+    _insert_words(connection, [(place, indexed_text(text)) for place, text in texts])
 
 
 def delete_words(connection: sqlite3.Connection, texts: Sequence[tuple[int, str]]) -> None:

@@ -8,22 +8,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatproto.rooms.log import NotStored
+from chatproto.rooms.spread import Spread
 from chatproto.rooms.sqlite_file import connect_reader, reason_of
 from chatproto.rooms.sqlite_rows import Said, round_number
 from chatproto.rooms.sqlite_upkeep import Upkeep
-from chatproto.rooms.sqlite_writer import Committed, Unwritable, Writer
+from chatproto.rooms.sqlite_writer import Committed, Outcome, Unwritable, Writer
 
 __all__ = ["Call", "Question", "Readings", "Then", "Writings"]
 
 _log = Logger(namespace="chatproto.rooms.sqlite")
 
 MOST_IN_A_COMMIT = 4_096
+
+COMMIT_MESSAGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_096)
+COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""The classes in which commits are counted: by their messages, and by the seconds that they took."""
 
 IDLE_S = 10.0
 """How often one looks whether some upkeep is due while nothing is said..."""
@@ -64,7 +69,10 @@ class Writings:
         self._tell = tell
         self._changed = changed
         self._ended = ended
-        self._waiting: SimpleQueue[Said | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Said | _Change | None] = SimpleQueue()
+        self._changes: list[_Change] = []  # of the thread alone: to be made after what was said before
+        self.commits = Spread(COMMIT_MESSAGES)
+        self.commits_s = Spread(COMMIT_S)
         self._trouble = ""  # with keeping
         self._upkeep_trouble = ""
         self.thread = threading.Thread(target=self._run, name="chat history writer", daemon=True)
@@ -73,6 +81,10 @@ class Writings:
     def put(self, said: Said) -> None:
         """Keep *said*, with the next commit."""
         self._waiting.put(said)
+
+    def change(self, do: Question, then: Then) -> None:
+        """Change something else in the history, after what was put; *then* is called as with `Readings`."""
+        self._waiting.put(_Change(do, then))
 
     def end(self) -> None:
         """Keep what was put, and nothing after it."""
@@ -90,6 +102,7 @@ class Writings:
                     self._commit(batch)
                 elif self._trouble:
                     self._probe()
+                self._make_changes()
                 now_s = time.monotonic()
                 if batch and patience_s and now_s - stepped_s < STEP_S:
                     patience_s = STEP_S
@@ -118,10 +131,22 @@ class Writings:
             return [], False
         more = round_number(min(self._waiting.qsize() + 1, MOST_IN_A_COMMIT)) - 1
         waiting = [first, *(self._waiting.get_nowait() for _ in range(more))]
-        batch = [said for said in waiting if said is not None]
-        return batch, len(batch) < len(waiting)
+        batch = [said for said in waiting if isinstance(said, Said)]
+        self._changes = [change for change in waiting if isinstance(change, _Change)]
+        return batch, len(batch) + len(self._changes) < len(waiting)
+
+    def _make_changes(self) -> None:
+        changes, self._changes = self._changes, []
+        for change in changes:
+            outcome: Any
+            try:
+                outcome = self.writer.write(change.do)
+            except Exception:
+                outcome = Failure()
+            self._call(change.then, outcome)
 
     def _commit(self, batch: list[Said]) -> None:
+        begin_s = time.monotonic()
         try:
             committed = self.writer.commit(batch)
         except Unwritable as unwritable:
@@ -136,12 +161,18 @@ class Writings:
                 self._report("a message cannot be kept")
                 self._refuse(batch, "that cannot be kept; nobody saw it")
         else:
+            self.commits.observe(len(batch))
+            self.commits_s.observe(time.monotonic() - begin_s)
             self._note("", self._upkeep_trouble)
             self.upkeep.committed(committed)
             self._call(self._tell, batch, committed)
 
     def _refuse(self, batch: list[Said], why: str) -> None:
-        self._call(self._tell, batch, Committed([NotStored(why)] * len(batch), {}))
+        # What was kept before is not refused because it is said again.
+        known = self.writer.receipts(batch)
+        refusal = NotStored(why)
+        outcomes: list[Outcome] = [known.get((said.key, said.id), refusal) for said in batch]
+        self._call(self._tell, batch, Committed(outcomes, {}))
 
     def _probe(self) -> None:
         """Nobody speaks, perhaps because nothing can be kept: can it?"""
@@ -182,6 +213,13 @@ class Writings:
 Question = Callable[[sqlite3.Connection], Any]
 
 Then = Callable[[Any], None]
+
+
+class _Change(NamedTuple):
+    """Something to be done in a transaction, and what waits for the outcome."""
+
+    do: Question
+    then: Then
 
 
 class Readings:

@@ -14,6 +14,7 @@ from typing import Any
 from chatproto.limits import HistoryLimits
 from chatproto.rooms.sqlite_file import MOST_SEQ, PAGE_BYTES, SEQ_BITS, place_of
 from chatproto.rooms.sqlite_rows import delete_words, newest_of
+from chatproto.rooms.sqlite_wiping import WIPE_BYTES, Wiping
 from chatproto.rooms.sqlite_writer import Committed, Writer
 from chatproto.wire.messages import Chat
 
@@ -78,6 +79,7 @@ class Upkeep:
                 self._remove_for_space,
                 self._write_ids,
                 self._forget_ids,
+                Wiping(writer).step,
                 self._merge,
                 self._vacuum,
             )
@@ -252,7 +254,8 @@ class Upkeep:
             [[unmerged_bytes]] = self._ask("SELECT unmerged_bytes FROM about")
             pages, free_pages = self._pages()
             used_bytes = (pages - free_pages) * PAGE_BYTES
-            if unmerged_bytes < max(LEAST_UNMERGED_BYTES, used_bytes // UNMERGED_SHARE):
+            least_bytes = max(LEAST_UNMERGED_BYTES, used_bytes // UNMERGED_SHARE)
+            if not least_bytes <= unmerged_bytes < WIPE_BYTES:
                 return False
         # The first time everything is made into one part; then that is gone on with.
         pages_at_once = STEP_PAGES if self._is_merging else -STEP_PAGES

@@ -119,7 +119,15 @@ class Writer:
 
     def probe(self) -> None:
         """Find out whether anything can be kept. Raises Unwritable."""
-        self.write(lambda connection: connection.execute("UPDATE about SET newest_ms = newest_ms"))
+        self.write(_change_nothing)
+
+    def receipts(self, batch: Sequence[Said]) -> dict[Handle, Receipt]:
+        """What was kept before of a batch that cannot be, as far as that can be found out."""
+        known: dict[Handle, Receipt] = {}
+        for said in batch:
+            with suppress(sqlite3.Error):
+                known |= self.ids.find(self.connection, [said])
+        return known
 
     def note_removed(self, rooms: dict[str, int]) -> None:
         """Messages were removed: of each room up to a number."""
@@ -155,14 +163,31 @@ class Writer:
             result = change(connection)
             if time.monotonic() - self._checked_s > CHECK_S:
                 self._check_place()
+        except BaseException:
+            _roll_back(connection)
+            raise
+        try:
             connection.execute("COMMIT")
         except BaseException:
-            # After some errors SQLite has rolled back by itself.
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
+            _roll_back(connection)
+            self._overwrite()
             raise
         return result
+
+    def _overwrite(self) -> None:
+        """Write something else to where a commit was written that failed.
+
+        All of it may be in the write-ahead log, and nothing shows that until a crash: what is found there
+        then counts as committed. The next commit goes to the same place, so make one that changes nothing.
+        """
+        connection = self.connection
+        with suppress(sqlite3.Error):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _change_nothing(connection)
+                connection.execute("COMMIT")
+            finally:
+                _roll_back(connection)
 
     def _commit(self, batch: Sequence[Said]) -> Committed:
         rooms: dict[str, _Numbers] = {}
@@ -329,6 +354,18 @@ class Writer:
         number, seq = self._newest_place >> SEQ_BITS, self._newest_place & MOST_SEQ
         row = self.connection.execute("SELECT removed FROM rooms WHERE number = ?", (number,)).fetchone()
         return number == 0 or (row is not None and max(row[0], newest_of(self.connection, number)) >= seq)
+
+
+def _change_nothing(connection: sqlite3.Connection) -> None:
+    """Write, though nothing changes that matters. SQLite does not write what is as it was."""
+    connection.execute("UPDATE about SET unmerged_bytes = unmerged_bytes + 1")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    # After some errors SQLite has done so by itself.
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -95,6 +95,9 @@ class PumpedLog(SqliteLog):
     def pick(self, room: str, seqs: Sequence[int], max_bytes: int) -> list[Chat] | Deferred[list[Chat]]:
         return self._owe(super().pick(room, seqs, max_bytes))
 
+    def remove(self, room: str, seq: int) -> Deferred[bool]:
+        return self._owe(super().remove(room, seq))
+
     # --- what tests do --------------------------------------------------------------------------------------
 
     def settle(self) -> None:
