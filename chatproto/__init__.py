@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chatproto.limits import HistoryLimits, Limits
     from chatproto.net.factory import ChatFactory
     from chatproto.net.resource import ChatResource
+    from chatproto.net.site import PageResource
     from chatproto.rooms.hub import Hub
     from chatproto.rooms.log import MemoryLog, NotStored, Receipt, RoomLog
     from chatproto.rooms.sqlite import SqliteLog
@@ -31,6 +32,7 @@ __all__ = [
     "Limits",
     "MemoryLog",
     "NotStored",
+    "PageResource",
     "Receipt",
     "RoomLog",
     "SqliteLog",
@@ -47,6 +49,7 @@ _WHERE = {
     "Limits": "chatproto.limits",
     "MemoryLog": "chatproto.rooms.log",
     "NotStored": "chatproto.rooms.log",
+    "PageResource": "chatproto.net.site",
     "Receipt": "chatproto.rooms.log",
     "RoomLog": "chatproto.rooms.log",
     "SqliteLog": "chatproto.rooms.sqlite",

@@ -40,10 +40,15 @@ M = TypeVar("M", bound=Message)
 
 
 class ChatInMemory:
-    """A hub on a `Clock`, whose seconds are also its wall clock's. Other arguments are the `Hub`'s."""
+    """A hub on a `Clock`, whose seconds are also its wall clock's. Other arguments are the `Hub`'s.
+
+    Unless *limits* are given nobody is too fast, as the time of a test stands still.
+    """
 
     def __init__(self, limits: Limits | None = None, log: RoomLog | None = None, **hub: Any) -> None:
         self.clock = Clock()
+        if limits is None:
+            limits = Limits(max_messages_per_s=0.0, max_history_reads_per_s=0.0)
         self.hub = Hub(self.clock, log, limits, wall_clock=self.clock.seconds, **hub)
 
     def connect(self) -> Person:

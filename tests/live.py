@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,12 @@ PATIENCE_S = 30.0
 M = TypeVar("M", bound=Message)
 
 
+def at_any_pace(options: Sequence[str]) -> list[str]:
+    """Options beside *options*: a test says and reads more than a person can, if it does not test that."""
+    limits = ("--max-messages-per-s", "--max-history-reads-per-s")
+    return [word for limit in limits if limit not in options for word in (limit, "0")]
+
+
 class Server:
     """`twistd -n chat` on a port of its own, or another program that prints the same line."""
 
@@ -35,7 +41,8 @@ class Server:
         self.folder = tempfile.TemporaryDirectory(prefix="chatproto-test-")
         twistd = Path(sys.executable).parent / "twistd"
         listen = () if "--listen" in options else ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
-        self.command = command or [str(twistd), "-n", "--pidfile=", "chat", *listen, *options]
+        pace = at_any_pace(options)
+        self.command = command or [str(twistd), "-n", "--pidfile=", "chat", *listen, *pace, *options]
         self.log_path = Path(self.folder.name) / "log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(

@@ -67,6 +67,11 @@ class ChatProtocol(Face, Protocol):
         self.resume()
         self.queue.close()
 
+    def cut(self) -> None:
+        """Drop the connection at once."""
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
     # --- the queue's owner --------------------------------------------------------------------------------
 
     def queueDrained(self) -> None:

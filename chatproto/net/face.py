@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.error import TCPTimedOutError, TimeoutError
 
@@ -21,10 +21,12 @@ __all__ = ["Face"]
 class Face(ABC):
     """One connection of the chat, of any kind: the outlet of its session.
 
-    `form` makes bytes of a message. A face begins with `begin` and ends with `end`; *faces* are all those of
-    one kind of door, for whoever shuts it.
+    `kind` names it to whoever runs the server. `form` makes bytes of a message. A face begins with `begin`
+    and ends with `end`; *faces* are all those of one kind of door, for whoever shuts it. `peer` is whom the
+    connection comes from, if that is not the other end of its transport.
     """
 
+    kind: ClassVar[str] = "other"
     form: Callable[[Message], bytes]
     queue: SendQueue
     session: Session
@@ -35,6 +37,7 @@ class Face(ABC):
     def __init__(self, hub: Hub, faces: set[Face]) -> None:
         self.hub = hub
         self._faces = faces
+        self.peer: object = None
 
     def begin(self, queue: SendQueue) -> None:
         """There is a connection, and *queue* is what waits for it."""
@@ -43,8 +46,17 @@ class Face(ABC):
         self.publish = queue.publish
         self.drop = queue.drop
         self.notify = queue.notify
-        self.session = self.hub.connect(self)
+        self.session = self.hub.connect(self, self.address)
+        self.peer = None  # the session knows it now
         self._faces.add(self)
+
+    @property
+    def address(self) -> str:
+        """The person's address; empty where there is none, as on a Unix socket."""
+        transport = getattr(self, "transport", None)
+        peer = self.peer if self.peer is not None or transport is None else transport.getPeer()
+        host = getattr(peer, "host", "")
+        return host if isinstance(host, str) else ""
 
     def end(self, error: BaseException | None) -> None:
         """The connection is gone, because of *error*."""
@@ -81,3 +93,7 @@ class Face(ABC):
     @abstractmethod
     def finish(self) -> None:
         """Close once everything is sent, or when that takes too long."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Drop the connection at once."""

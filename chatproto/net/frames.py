@@ -17,6 +17,7 @@ __all__ = ["FrameProtocol"]
 class FrameProtocol(ChatProtocol):
     """One connection that speaks length-prefixed frames (docs/protocol.md, sections 1 and 2)."""
 
+    kind = "frames"
     form = staticmethod(encode_frame)
 
     def __init__(self, factory: ChatFactory) -> None:
@@ -26,7 +27,7 @@ class FrameProtocol(ChatProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Take frames in, in any cut."""
         session = self.session
-        if session.ended:
+        if session.ended or (session.name is None and not session.is_heard(len(data))):
             return
         requests: list[object] = self._decoder.receive(data)  # type: ignore[assignment]
         if self._decoder.fault is not None:

@@ -62,13 +62,29 @@ cdef class SendQueue:
     cdef int _clear(self) except -1
 
 
+cdef enum:
+    N_FANOUTS = 14            # how long turns took, in so many classes
+
+
 cdef class Turn:
     cdef readonly object clock
     cdef list _waiting        # queues that something was added to in this turn
+    cdef public object crowded  # called at the end of a turn in which more than that waits
+    cdef public Py_ssize_t crowded_bytes
     cdef readonly set blocked  # queues whose transport takes no more
     cdef object _sweep_call
     cdef readonly double stall_timeout_s
 
+    # what is counted, for whoever asks
+    cdef readonly Py_ssize_t queued_bytes  # in all its queues
+    cdef readonly long long n_delivered
+    cdef readonly long long taken_bytes
+    cdef readonly double fanout_s
+    cdef long long _fanouts[N_FANOUTS]
+    cdef bint _fans_out       # something that has a topic was published in this turn
+    cdef double _begun_s
+
     cdef int _enter(self, SendQueue queue) except -1
     cdef int _block(self, SendQueue queue) except -1
     cdef int _unblock(self, SendQueue queue) except -1
+    cdef int _observe(self, double seconds) except -1

@@ -6,7 +6,9 @@ from twisted.internet.interfaces import IReactorTime, ITransport
 
 from chatproto.wire.prepared import Prepared
 
-__all__ = ["SendQueue", "Turn"]
+__all__ = ["FANOUT_BOUNDS_S", "SendQueue", "Turn"]
+
+FANOUT_BOUNDS_S: tuple[float, ...]
 
 @type_check_only
 class _Owner(Protocol):
@@ -22,6 +24,18 @@ class Turn:
     def blocked(self) -> set[SendQueue]: ...
     @property
     def stall_timeout_s(self) -> float: ...
+    @property
+    def n_delivered(self) -> int: ...
+    @property
+    def taken_bytes(self) -> int: ...
+    @property
+    def queued_bytes(self) -> int: ...
+    crowded: Callable[[], None] | None
+    crowded_bytes: int
+    @property
+    def fanouts(self) -> tuple[int, ...]: ...
+    @property
+    def fanout_s(self) -> float: ...
     def __init__(self, clock: IReactorTime, stall_timeout_s: float) -> None: ...
 
 @final

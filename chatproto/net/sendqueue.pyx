@@ -12,6 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.time cimport monotonic
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
 from libc.limits cimport LLONG_MIN
 from libc.string cimport memset
@@ -22,7 +23,7 @@ from zope.interface import classImplements
 
 from chatproto.wire.prepared cimport Prepared
 
-__all__ = ["SendQueue", "Turn"]
+__all__ = ["FANOUT_BOUNDS_S", "SendQueue", "Turn"]
 
 cdef extern from *:
     """
@@ -89,6 +90,13 @@ cdef enum:
     ENTRY_BYTES = 64          # what an entry costs beside its bytes: the ring's share, the bytes object's head
 
 cdef long long NOT_LOOKED = LLONG_MIN  # no mark of any peer's
+
+cdef double[N_FANOUTS - 1] _fanout_bounds_s = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
+]
+
+FANOUT_BOUNDS_S = tuple([_fanout_bounds_s[i] for i in range(N_FANOUTS - 1)])
+"""What `Turn.fanouts` is classed by: up to and including each of these seconds, and beyond the last."""
 
 cdef iovec[IOV_MOST] _vector  # used by one flush at a time, under the GIL
 
@@ -172,6 +180,8 @@ cdef class SendQueue:
             if self.queued_bytes + cost_bytes > self.max_queued_bytes:
                 return False
         self._push(data, prepared.topic, prepared.position)
+        if prepared.topic is not None:
+            self.turn._fans_out = True
         return True
 
     cpdef dict drop(self):
@@ -216,6 +226,7 @@ cdef class SendQueue:
                 kept += 1
             else:
                 self.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
+                self.turn.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
         self._ring = ring
         self._capacity = capacity
         self._head = 0
@@ -402,6 +413,7 @@ cdef class SendQueue:
         entry.position = position
         self._count += 1
         self.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
+        self.turn.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
         if not self._in_turn and not self.blocked:
             self.turn._enter(self)
         return 0
@@ -426,6 +438,8 @@ cdef class SendQueue:
         self._count -= 1
         self._sent_of_head_bytes = 0
         self.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
+        if self.turn is not None:  # the collector may have taken it before this
+            self.turn.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
         Py_DECREF(<object>entry.data)
         if entry.topic is not NULL:
             Py_DECREF(<object>entry.topic)
@@ -440,12 +454,14 @@ cdef class SendQueue:
         """*size* bytes from the front are the transport's now."""
         cdef Py_ssize_t rest
         self._taken_bytes += size
+        self.turn.taken_bytes += size
         while size:
             rest = PyBytes_GET_SIZE(<object>self._ring[self._head].data) - self._sent_of_head_bytes
             if size < rest:
                 self._sent_of_head_bytes += size
                 return 0
             size -= rest
+            self.turn.n_delivered += self._ring[self._head].topic is not NULL
             self._shift()
         return 0
 
@@ -467,6 +483,11 @@ cdef class Turn:
     One object serves all queues of a reactor. *clock* is an `IReactorTime`; a peer that has taken nothing
     for *stall_timeout_s* while something waits for it is reported to its queue's owner. It looks ten times in
     that time, and not at all while no queue is blocked.
+
+    Where more than `crowded_bytes` wait in all its queues together when a turn ends, `crowded` is called, if
+    there is one; `queued_bytes` are as many.
+
+    It counts: `taken_bytes` went to transports, `n_delivered` entries with a topic among them, each once.
     """
 
     def __cinit__(self, clock, double stall_timeout_s):
@@ -480,6 +501,8 @@ cdef class Turn:
             return 0
         if not self._waiting:
             self.clock.callLater(0, self._end)
+            self._fans_out = False
+            self._begun_s = monotonic()
         queue._in_turn = True
         self._waiting.append(queue)
         return 0
@@ -508,6 +531,24 @@ cdef class Turn:
                 queue.flush()
             except Exception:
                 _log.failure("a connection could not be written to")
+        if self._fans_out:
+            self._observe(monotonic() - self._begun_s)
+        if self.queued_bytes > self.crowded_bytes and self.crowded is not None:
+            self.crowded()
+
+    cdef int _observe(self, double seconds) except -1:
+        cdef int i = 0
+        while i < N_FANOUTS - 1 and seconds > _fanout_bounds_s[i]:
+            i += 1
+        self._fanouts[i] += 1
+        self.fanout_s += seconds
+        return 0
+
+    @property
+    def fanouts(self):
+        """Turns in which something with a topic was published, in the classes of `FANOUT_BOUNDS_S`: by the
+        time from the first entry to when all queues were flushed. `fanout_s` is the sum of these times."""
+        return tuple([self._fanouts[i] for i in range(N_FANOUTS)])
 
     def _sweep(self):
         self._sweep_call = None

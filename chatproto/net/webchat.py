@@ -6,10 +6,12 @@ face, so they publish into the layer's send queue by themselves, and the layer's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from twisted.python.failure import Failure
 
+from chatproto.net.admission import Place
 from chatproto.net.face import Face
 from chatproto.net.websocket.transport import WebSocketTransport
 from chatproto.rooms.hub import Hub
@@ -49,6 +51,11 @@ class SocketFace(Face):
 
     def __init__(self, hub: Hub, faces: set[Face]) -> None:
         super().__init__(hub, faces)
+        self.is_page = False
+        """Whether a browser has opened it for a page."""
+        self.take_place: Callable[[], Place] | None = None
+        """Counts the connection as let in, unless that was done before."""
+        self._place: Place | None = None
         self._is_wrong_type = False
 
     # --- an application of the layer ----------------------------------------------------------------------
@@ -62,8 +69,17 @@ class SocketFace(Face):
         queue = self.transport.queue
         assert queue.form is not None, "one form for many needs a server without context takeover"
         self.form = queue.form
-        self.transport.request = None  # nobody asks for it here, and its headers would stay
+        if self.take_place is not None:
+            self._place, self.take_place = self.take_place(), None
         self.begin(queue)
+        self.transport.request = None  # nobody asks for it any more, and its headers would stay
+
+    @property
+    def address(self) -> str:
+        """The person's address, as the request has it: a proxy may have told whom it comes from."""
+        request = self.transport.request
+        host = getattr(request.peer, "host", "") if request is not None else super().address
+        return host if isinstance(host, str) else ""
 
     def textMessageReceived(self, message: str) -> None:
         """Text came, where there is none in this form."""
@@ -97,6 +113,8 @@ class SocketFace(Face):
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone, whichever way."""
         error = reason.value
+        if self._place is not None:
+            self._place.give_back()
         if self in self._faces:  # else it never began
             self.end(None if error is None else error.__cause__)
 
@@ -123,16 +141,21 @@ class SocketFace(Face):
         if self._is_wrong_type and self.session.farewell is None:
             self.transport.loseConnection(CloseCode.UNSUPPORTED_DATA, f"not a message of {self.subprotocol}")
         else:
-            self.transport.loseConnection(*_closing_of(self.session))
+            self.transport.loseConnection(*_closing_of(self.session, self.is_page))
+
+    def cut(self) -> None:
+        """Drop the connection at once."""
+        self.transport.abortConnection()
 
 
-def _closing_of(session: Session) -> tuple[CloseCode, str]:
+def _closing_of(session: Session, is_page: bool) -> tuple[CloseCode, str]:
     """The close code and reason for a session that has ended."""
     farewell = session.farewell
     if isinstance(farewell, Error):
         return _CLOSE_CODES.get(farewell.code, CloseCode.POLICY), _cut(farewell.text)
     if isinstance(farewell, Goodbye):
-        return CloseCode.GOING_AWAY, _cut(farewell.text)
+        # A browser tells its page no more than that the server goes; a program may know what a restart is.
+        return (CloseCode.GOING_AWAY if is_page else CloseCode.RESTART), _cut(farewell.text)
     return (CloseCode.INTERNAL_ERROR if session.reason == "error" else CloseCode.NORMAL), ""
 
 
@@ -143,6 +166,7 @@ def _cut(text: str) -> str:
 class BinFace(SocketFace):
     """Each binary message is one frame without its length."""
 
+    kind = "websocket-bin"
     subprotocol = "chat.v1.bin"
 
     def __init__(self, hub: Hub, faces: set[Face]) -> None:
@@ -161,6 +185,8 @@ class BinFace(SocketFace):
 
     def bytesMessageReceived(self, data: bytes) -> None:
         """Take a message in."""
+        if self.session.name is None and not self.session.is_heard(len(data)):
+            return
         decoder = self._decoder
         requests: list[Request] = [*decoder.receive(len(data).to_bytes(LENGTH_BYTES, "big") + data)]
         if decoder.fault is not None:
@@ -171,6 +197,7 @@ class BinFace(SocketFace):
 class JsonFace(SocketFace):
     """Each text message is one JSON object."""
 
+    kind = "websocket-json"
     subprotocol = "chat.v1.json"
 
     @staticmethod
@@ -185,6 +212,8 @@ class JsonFace(SocketFace):
 
     def textMessageReceived(self, message: str) -> None:
         """Take a message in."""
+        if self.session.name is None and not self.session.is_heard(len(message)):
+            return
         request = from_json(message, Side.SERVER)
         assert request is not None  # only a client gets that
         max_frame_bytes = self.hub.limits.max_frame_bytes

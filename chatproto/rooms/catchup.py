@@ -118,6 +118,13 @@ class CatchUp:
         self._blocked = False
         self._slice_bytes = min(SLICE_BYTES, session.outlet.max_queued_bytes // 4)
 
+    @property
+    def is_lagging(self) -> bool:
+        """Whether something is owed to someone who was too slow, and not only to someone who joined."""
+        return bool(self._behind) and any(
+            member.lagged or (member.end is None and not member.live) for member in self._behind.values()
+        )
+
     # --- what is owed -------------------------------------------------------------------------------------
 
     def enter(self, member: Member, join: Join) -> None:
@@ -130,7 +137,9 @@ class CatchUp:
             status, after = STARTED_ANEW, 0
         else:
             after = join.after
-        first = max(after + 1, newest - join.limit + 1, oldest)
+        # Who comes back gets all that was missed, as far as they ask for it.
+        limit = join.limit if after else min(join.limit, self._session.hub.limits.max_history_messages)
+        first = max(after + 1, newest - limit + 1, oldest)
         # With `after` whatever lies between is missing; without, only what could still be asked for.
         if status == NOTHING_IS_MISSING and first > (after + 1 if after else oldest):
             status = OLDER_EXIST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -11,22 +12,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chatproto.limits import Limits
+from chatproto.rooms.account import Authenticate, IAccount
+from chatproto.rooms.guesses import Guesses
+from chatproto.rooms.ledger import Ledger
 from chatproto.rooms.log import MemoryLog, Receipt, Receipts, RoomLog
-from chatproto.rooms.moderation import Action, Moderation
-from chatproto.rooms.names import NameRefused, Nicknames, check_room, parse_nick
+from chatproto.rooms.moderation import Moderation
+from chatproto.rooms.names import Nick, Nicknames, check_room, parse_nick
+from chatproto.rooms.orders import Orders
 from chatproto.rooms.outlet import Outlet
+from chatproto.rooms.record import Record
+from chatproto.rooms.reservations import Reservations, Reserved
 from chatproto.rooms.room import Member, Room
 from chatproto.rooms.session import Session
-from chatproto.text import TextRefused, check_text
+from chatproto.text import check_text
 from chatproto.version import __version__
-from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Chat, Goodbye, Joined, Left, Moderate, Notice, Renamed
+from chatproto.wire.messages import Chat, Goodbye, Joined, Left, Renamed
 from chatproto.wire.prepared import Prepared
 
-__all__ = ["Authenticate", "Hub"]
-
-Authenticate = Callable[[str, str], "bool | Deferred[bool]"]
-"""Whether a user's secret is right."""
+__all__ = ["Hub"]
 
 
 class Hub:
@@ -34,7 +37,9 @@ class Hub:
 
     *clock* is the reactor, or anything else that provides `IReactorTime`. *log* keeps what is said, in memory
     unless another is given. *default_room* is what an empty room's name means. With *authenticate* people may
-    log in, and with *login_required* they must; *operators* are the accounts that may moderate.
+    log in, and with *login_required* they must; *operators* are accounts that may moderate, beside those that
+    say so themselves. *reserved* says for which account a nickname is kept. *ledger* keeps bans and mutes,
+    and writes down what operators do; its rules are in force from the beginning.
     """
 
     def __init__(
@@ -47,11 +52,14 @@ class Hub:
         authenticate: Authenticate | None = None,
         login_required: bool = False,
         operators: Collection[str] = (),
+        reserved: Reserved | None = None,
+        ledger: Ledger | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         if login_required and authenticate is None:
             raise ValueError("login_required needs authenticate, or nobody could ever join")
         self.clock = clock
+        self._wall_clock = wall_clock
         self.limits = limits or Limits()
         check_room(default_room, self.limits.max_room_chars)
         self.default_room = default_room
@@ -64,23 +72,40 @@ class Hub:
         self.sessions: dict[int, Session] = {}
         self.rooms: dict[str, Room] = {}
         self.nicks: Nicknames[Session] = Nicknames(self.limits.max_nick_chars)
-        self.moderation = Moderation(clock)
+        self.guesses = Guesses(self.limits.login_burst, self.limits.login_interval_s, clock.seconds)
+        self.reservations = Reservations(reserved, self.limits.max_nick_chars)
+        self.moderation = Moderation(self.now_ms)
+        self.orders = Orders(self, ledger)
+        self.record = Record()
         self.told = Receipts(self.limits.max_remembered_ids)
         self.is_telling = False
         self._telling: deque[Callable[[], None]] = deque()
-        self._wall_clock = wall_clock
         self._newest_id = 0
 
     def now_ms(self) -> int:
         """Milliseconds since 1970."""
         return int(self._wall_clock() * 1000)
 
+    @property
+    def n_sessions(self) -> int:
+        """How many sessions there were ever."""
+        return self._newest_id
+
+    @property
+    def n_people(self) -> int:
+        """How many have joined and are here."""
+        return len(self.nicks)
+
     # --- people come and go -------------------------------------------------------------------------------
 
-    def connect(self, outlet: Outlet) -> Session:
-        """Begin a session whose way out is *outlet*. Its id is larger than any before."""
+    def connect(self, outlet: Outlet, address: str = "") -> Session:
+        """Begin a session whose way out is *outlet*. Its id is larger than any before.
+
+        *address* is that of the person, as far as it is known, and empty else.
+        """
         self._newest_id += 1
-        session = self.sessions[self._newest_id] = Session(self, self._newest_id, outlet)
+        session = self.sessions[self._newest_id] = Session(self, self._newest_id, outlet, address)
+        self.record.connected(session)
         return session
 
     def forget(self, session: Session, reason: str) -> None:
@@ -91,6 +116,23 @@ class Hub:
         if session.name is not None:
             self.nicks.release(session.name, session)
 
+    def revise_accounts(self, revise: Callable[[IAccount], IAccount | None]) -> None:
+        """What is known of accounts has changed: sessions of those that *revise* makes None of are ended."""
+        for session in list(self.sessions.values()):
+            session.revise(revise)
+
+    def free_like(self, nick: str, session: Session) -> str:
+        """A nickname that *session* could take now in place of *nick*; empty if there is none.
+
+        Raises NameRefused.
+        """
+
+        def may_have(name: Nick) -> bool:
+            return self.reservations.account_of(name) in (None, session.account)
+
+        name = parse_nick(nick, self.limits.max_nick_chars)
+        return self.nicks.free_like(name, session, may_have) or ""
+
     def enter(self, session: Session, room_name: str) -> Member:
         """Let *session* into a room, and tell everyone else there."""
         room = self.rooms.get(room_name)
@@ -100,6 +142,7 @@ class Hub:
         member = Member(session, room, session.outlet.publish)
         room.add(member)
         session.members[room_name] = member
+        self.record.joined(session, room_name)
         if room.is_announced:
             self._tell(partial(room.announce, Prepared(Joined(room_name, session.nick_text)), session.id))
         return member
@@ -112,6 +155,7 @@ class Hub:
         is_announced = room.is_announced
         # First out, then told of: nothing that they do about it finds the one who left still there.
         self._take_out(session, room)
+        self.record.left(session, room_name, reason)
         if is_announced:
             self._tell(partial(room.announce, Prepared(Left(room_name, session.nick_text, reason))))
 
@@ -125,6 +169,7 @@ class Hub:
 
     def announce_renamed(self, session: Session, old: str) -> None:
         """Tell everyone who shares a room with *session*, once each, and the session itself."""
+        self.record.renamed(session, old)
         shared: dict[Session, list[Member]] = {session: list(session.members.values())}
         for own in session.members.values():
             for member in own.room.everyone():
@@ -133,8 +178,11 @@ class Hub:
         for other, members in shared.items():
             self._tell(partial(other.announce, prepared, *members))
 
-    def shut_down(self, sessions: Iterable[Session], retry_ms: int, text: str) -> None:
-        """End *sessions*, with `goodbye`. They all leave first, and only who stays is told of it."""
+    def shut_down(self, sessions: Iterable[Session], retry_ms: int, text: str, *, spread_ms: int = 0) -> None:
+        """End *sessions*, with `goodbye`. They all leave first, and only who stays is told of it.
+
+        The first are to come back after *retry_ms*, and the last *spread_ms* later: not all at once.
+        """
         ending = list(sessions)
         were_in = [(session, list(session.members.values())) for session in ending]
         for session, members in were_in:
@@ -145,8 +193,9 @@ class Hub:
                 if member.room.is_announced:
                     left = Left(member.room.name, session.nick_text, "shutdown")
                     self._tell(partial(member.room.announce, Prepared(left)))
-        for session in ending:
-            session.end("shutdown", Goodbye(retry_ms, text))
+        random.shuffle(ending)  # it is not always the same who wait
+        for number, session in enumerate(ending):
+            session.end("shutdown", Goodbye(retry_ms + spread_ms * number // len(ending), text))
 
     # --- what is said -------------------------------------------------------------------------------------
 
@@ -164,6 +213,7 @@ class Hub:
 
     def _kept(self, chat: Chat, sender: int) -> None:
         """The log has kept a message: everyone in the room gets it."""
+        self.record.messages += 1
         room = self.rooms.get(chat.room)
         if room is not None:
             self._tell(partial(room.publish, Prepared(chat, chat.room, chat.seq), sender))
@@ -183,51 +233,3 @@ class Hub:
                 self._telling.popleft()()
         finally:
             self.is_telling = False
-
-    # --- moderation ---------------------------------------------------------------------------------------
-
-    def moderate(self, operator: Session, order: Moderate) -> None:
-        """Do what an operator orders, or refuse it."""
-        room = order.room or self.default_room
-        if operator.account not in self.operators:
-            return operator.refuse(ErrorCode.NOT_ALLOWED, "only operators may do that")
-        if order.action not in _DONE:
-            return operator.refuse(ErrorCode.NOT_SUPPORTED, "an action is a number from 1 to 5")
-        action = Action(order.action)
-        try:
-            check_room(room, self.limits.max_room_chars)
-        except NameRefused as refusal:
-            return operator.refuse(ErrorCode.BAD_ROOM, str(refusal))
-        try:
-            name = parse_nick(order.nick, self.limits.max_nick_chars)
-            if order.reason:
-                check_text(order.reason, self.limits.max_text_bytes)
-        except NameRefused as refusal:
-            return operator.refuse(ErrorCode.BAD_NICK, str(refusal))
-        except TextRefused as refusal:
-            return operator.refuse(ErrorCode.BAD_TEXT, str(refusal))
-        target = self.nicks.find(name.text)
-        is_here = target is not None and room in target.members
-        if action is Action.KICK and not is_here:
-            return operator.refuse(ErrorCode.NO_SUCH_NICK, f"{name.text} is not in {room}")
-        if action in (Action.BAN, Action.MUTE):
-            self.moderation.set(action, room, name.key, order.seconds)
-        elif action in (Action.UNBAN, Action.UNMUTE):
-            self.moderation.lift(Action.BAN if action is Action.UNBAN else Action.MUTE, room, name.key)
-        done = f"{_DONE[action]} {room}" + (f": {order.reason}" if order.reason else "")
-        if target is not None and is_here:
-            target.inform(Notice(f"you were {done}"))
-            if action in (Action.KICK, Action.BAN):
-                target.inform(Left(room, target.nick_text, "kicked"))
-                self.leave(target, room, "kicked")
-        operator.outlet.send(Notice(f"{name.text} was {done}"))
-        return None
-
-
-_DONE: dict[int, str] = {
-    Action.KICK: "kicked out of",
-    Action.BAN: "banned from",
-    Action.UNBAN: "let back into",
-    Action.MUTE: "muted in",
-    Action.UNMUTE: "given back the word in",
-}

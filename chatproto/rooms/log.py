@@ -23,6 +23,7 @@ from chatproto.wire.messages import MAX_U64, Chat
 
 __all__ = [
     "MAX_SEARCH_S",
+    "REMOVED",
     "Found",
     "Kept",
     "MemoryLog",
@@ -34,6 +35,9 @@ __all__ = [
 
 MAX_SEARCH_S = 0.05
 """How long one search in memory may take, which nobody else has the reactor meanwhile."""
+
+REMOVED = "(removed)"
+"""What a message that was removed says from then on: it keeps its number, so that there is no hole."""
 
 FORGOTTEN_PLACES = 65_536
 """For the newest numbers of forgotten rooms; so many bound the memory, whatever rooms there were."""
@@ -125,6 +129,12 @@ class RoomLog(Protocol):
         """Of the messages *seqs*, which ascend, those that are kept, or about the first *max_bytes* of them.
 
         As with `read` that is at least one message if there is one.
+        """
+
+    def remove(self, room: str, seq: int) -> bool | Deferred[bool]:
+        """Have `REMOVED` in place of what a message said; whether that message is kept.
+
+        MUST let nobody read or find any more what it said, once the answer is there, nor keep it anywhere.
         """
 
 
@@ -246,6 +256,11 @@ class MemoryLog:
             return []
         kept = map(remembered.get, seqs)
         return take_bytes((chat for chat in kept if chat is not None), max_bytes)
+
+    def remove(self, room: str, seq: int) -> bool:
+        """See `RoomLog.remove`."""
+        remembered = self._rooms.get(room)
+        return remembered is not None and self._recent.replace(remembered, seq, REMOVED)
 
     def _begin(self, room: str) -> Remembered:
         if len(self._rooms) >= self._limits.max_rooms:

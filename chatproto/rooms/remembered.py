@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from chatproto.limits import Limits
 from chatproto.wire.messages import Chat
@@ -61,6 +62,16 @@ class Remembered:
         """One message, if it is kept."""
         return self._chats[self._start + seq - self.first] if self.first <= seq <= self.last else None
 
+    def replace(self, chat: Chat) -> int:
+        """Keep *chat* in place of the message of that number; the bytes that this takes, or gives back."""
+        index = self._start + chat.seq - self.first
+        before = self._chats[index]
+        assert before is not None
+        self._chats[index] = chat
+        added_bytes = cost_bytes(chat) - cost_bytes(before)
+        self.bytes += added_bytes
+        return added_bytes
+
     def slice(self, first: int, last: int, max_bytes: int) -> list[Chat]:
         """What is kept from *first* to *last*, cut off past *max_bytes*, but at least one if there is one."""
         oldest = self.first
@@ -103,6 +114,14 @@ class Recent:
             self._bytes -= its.forget_oldest()
             if not its.bytes:
                 del self._filled[silent]
+
+    def replace(self, remembered: Remembered, seq: int, text: str) -> bool:
+        """Have *text* in place of a message's; whether that is kept."""
+        chat = remembered.get(seq)
+        if chat is None:
+            return False
+        self._bytes += remembered.replace(replace(chat, text=text))
+        return True
 
     def forget_before(self, room: str, remembered: Remembered, seq: int) -> None:
         """Drop what *room* has below *seq*."""

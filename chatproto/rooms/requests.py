@@ -14,12 +14,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatproto.rooms.log import Found, NotStored, Receipt
-from chatproto.rooms.moderation import Action
+from chatproto.rooms.logins import log_in
+from chatproto.rooms.moderation import EVERYWHERE, Action, Kind
 from chatproto.rooms.names import NameRefused, check_room, parse_nick
 from chatproto.rooms.names import Nick as Name
+from chatproto.rooms.orders import OrderRefused, barring
 from chatproto.rooms.room import Member
 from chatproto.rooms.words import searched_words
-from chatproto.text import TextRefused, check_text
+from chatproto.text import TextRefused, TextTooLong, check_text
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import (
     Ack,
@@ -48,14 +50,14 @@ __all__ = ["take_up"]
 
 _log = Logger(namespace="chatproto.rooms.requests")
 
-MAX_LOGIN_FAILURES = 3
-
 MAX_SEARCHED_WORDS = 32
 
 
 def take_up(session: Session, request: Message | ProtocolError) -> None:
     """Do what *request* asks for, or refuse it."""
     if isinstance(request, ProtocolError):
+        if request.code == ErrorCode.TOO_BIG:
+            session.hub.record.limited("max_frame_bytes")
         session.conclude("error", Error(request.code, 0, request.reason))
     elif session.name is None and type(request) not in _BEFORE_JOIN:
         session.fail(
@@ -85,19 +87,37 @@ def _join(session: Session, message: Join) -> None:
     except NameRefused as refusal:
         return session.refuse(ErrorCode.BAD_ROOM, str(refusal))
     if len(session.members) >= hub.limits.max_rooms_per_session:
+        hub.record.limited("max_rooms_per_session")
         return session.refuse(
             ErrorCode.TOO_MANY_ROOMS, f"you are in {len(session.members)} rooms; leave one first"
         )
-    if room not in hub.rooms and len(hub.rooms) >= hub.limits.max_rooms:
+    there = hub.rooms.get(room)
+    if there is None and len(hub.rooms) >= hub.limits.max_rooms:
+        hub.record.limited("max_rooms")
         return session.refuse(ErrorCode.TOO_MANY_ROOMS, "the server is full of rooms; use one that exists")
-    if hub.moderation.holds(Action.BAN, room, name.key):
-        return session.refuse(ErrorCode.NOT_ALLOWED, f"{name.text} is banned from {room}")
+    if there is not None and 0 < hub.limits.max_people_per_room <= len(there.members):
+        hub.record.limited("max_people_per_room")
+        return session.refuse(
+            ErrorCode.RATE_LIMITED, f"the room is full: {len(there.members):,} people are in it; try later"
+        )
+    if session.name is None and 0 < hub.limits.max_sessions <= hub.n_people:
+        hub.record.limited("max_sessions")
+        return session.refuse(
+            ErrorCode.RATE_LIMITED, f"the server is full: {hub.n_people:,} people are here; try later"
+        )
+    if session.is_barred(name):
+        return None
+    rule = session.restriction(Action.BAN, room, name)
+    if rule is not None:
+        return session.refuse(ErrorCode.NOT_ALLOWED, barring(rule))
     preparing = hub.log.prepare(room)
     if preparing is not None:
         return session.postpone(message, preparing)
+    if message.limit and session.must_wait_to_read(message):
+        return None
     if session.name is None:
-        if hub.nicks.claim(name, session) is not None:
-            return _refuse_taken(session, name)
+        if not _claim(session, name):
+            return None
         session.open(name)
     member = hub.enter(session, room)
     # Someone who was told of it may have thrown them out.
@@ -106,8 +126,25 @@ def _join(session: Session, message: Join) -> None:
     return None
 
 
-def _refuse_taken(session: Session, name: Name) -> None:
-    session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
+def _claim(session: Session, name: Name) -> bool:
+    """Let them have a nickname; False after the error is sent."""
+    hub = session.hub
+    owner = hub.reservations.account_of(name)
+    if owner is not None and owner != session.account:
+        session.refuse(
+            ErrorCode.NICK_TAKEN, f"{name.text} is kept for an account, or looks like a nickname that is"
+        )
+        return False
+    holder = hub.nicks.claim(name, session)
+    if holder is not None and owner is not None and holder.account != owner:
+        # They had it before it was kept for somebody.
+        holder.end(
+            "kicked", Error(ErrorCode.NICK_TAKEN, 0, "your nickname belongs to somebody who is here now")
+        )
+        holder = hub.nicks.claim(name, session)
+    if holder is not None:
+        session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
+    return holder is None
 
 
 def _member(session: Session, room: str, id: int = 0) -> Member | None:
@@ -124,6 +161,8 @@ def _check_text(session: Session, text: str, id: int) -> bool:
     try:
         check_text(text, session.hub.limits.max_text_bytes)
     except TextRefused as refusal:
+        if isinstance(refusal, TextTooLong):
+            session.hub.record.limited("max_text_bytes")
         session.refuse(ErrorCode.BAD_TEXT, str(refusal), id)
         return False
     return True
@@ -135,8 +174,9 @@ def _say(session: Session, message: Say) -> None:
         return
     assert session.name is not None
     room = member.room.name
-    if session.hub.moderation.holds(Action.MUTE, room, session.name.key):
-        return session.refuse(ErrorCode.NOT_ALLOWED, f"you are muted in {room}", message.id)
+    rule = session.restriction(Action.MUTE, room)
+    if rule is not None:
+        return session.refuse(ErrorCode.NOT_ALLOWED, barring(rule), message.id)
     try:
         answer = session.hub.log.append(
             room, session.name.text, session.name.key, message.id, message.text, session.id
@@ -189,13 +229,23 @@ def _nick(session: Session, message: Nick) -> None:
         return session.refuse(ErrorCode.BAD_NICK, str(refusal))
     if not session.may_rename():
         return session.refuse(ErrorCode.RATE_LIMITED, "you change your nickname too often; wait a little")
-    if session.hub.nicks.claim(name, session) is not None:
-        return _refuse_taken(session, name)
+    if _is_evading(session, name) or not _claim(session, name):
+        return None
     old, session.name = session.name, name
     if old != name:
         session.hub.nicks.release(old, session)
     session.hub.announce_renamed(session, old.text)
     return None
+
+
+def _is_evading(session: Session, name: Name) -> bool:
+    """Whether they would be rid of a rule by another nickname, or get where they are not let in by it."""
+    for room in (EVERYWHERE, *session.members):
+        rule = session.restriction(Action.MUTE, room) or session.restriction(Action.BAN, room, name)
+        if rule is not None and rule.target.kind is Kind.NICK:
+            session.refuse(ErrorCode.NOT_ALLOWED, f"not now: {barring(rule)}")
+            return True
+    return False
 
 
 def _who(session: Session, message: Who) -> None:
@@ -206,8 +256,17 @@ def _who(session: Session, message: Who) -> None:
 
 def _history(session: Session, message: History) -> None:
     member = _member(session, message.room)
-    if member is not None and not session.postpone_until_answered(message):
-        session.catch_up.query(member.room.name, message.before, message.limit)
+    if member is None or session.postpone_until_answered(message) or session.must_wait_to_read(message):
+        return
+    session.catch_up.query(member.room.name, message.before, _most_read(session, message.limit))
+
+
+def _most_read(session: Session, limit: int) -> int:
+    """How many messages are given to whoever asks for *limit*."""
+    most = session.hub.limits.max_history_messages
+    if limit > most:
+        session.hub.record.limited("max_history_messages")
+    return min(limit, most)
 
 
 def _tell(session: Session, message: Tell) -> None:
@@ -215,6 +274,9 @@ def _tell(session: Session, message: Tell) -> None:
     assert session.name is not None
     if not _check_text(session, message.text, message.id):
         return None
+    rule = session.restriction(Action.MUTE, EVERYWHERE)
+    if rule is not None:
+        return session.refuse(ErrorCode.NOT_ALLOWED, barring(rule), message.id)
     receipt = hub.told.find(session.name.key, message.id)
     if receipt is None:
         target = hub.nicks.find(message.nick)
@@ -228,6 +290,7 @@ def _tell(session: Session, message: Tell) -> None:
             return session.refuse(
                 ErrorCode.NOT_STORED, f"{target.nick_text} is not reading; nothing was sent", message.id
             )
+        hub.record.private_messages += 1
         hub.told.add(session.name.key, message.id, receipt)
     _acknowledge(session, message.id, receipt)
     return None
@@ -246,11 +309,11 @@ def _search(session: Session, message: Search) -> None:
         return session.refuse(ErrorCode.BAD_TEXT, "there is no word to search for")
     if len(words) > MAX_SEARCHED_WORDS:
         return session.refuse(ErrorCode.BAD_TEXT, f"search for at most {MAX_SEARCHED_WORDS} words")
-    if session.postpone_until_answered(message):
+    if session.postpone_until_answered(message) or session.must_wait_to_read(message):
         return None
     room = member.room.name
     try:
-        answer = session.hub.log.search(room, words, message.limit)
+        answer = session.hub.log.search(room, words, _most_read(session, message.limit))
     except Exception:
         return _searched(session, room, Failure())
     if isinstance(answer, Found):
@@ -278,49 +341,42 @@ def _searched(session: Session, room: str, outcome: Found | Failure) -> None:
     return session.refuse(ErrorCode.NOT_SUPPORTED, "the history cannot be searched at the moment; try later")
 
 
-def _login(session: Session, message: Login) -> None:
-    hub = session.hub
-    if hub.authenticate is None:
-        return session.refuse(ErrorCode.NOT_SUPPORTED, "this server has no accounts; join without login")
-    if session.name is not None:
-        return session.refuse(ErrorCode.NOT_ALLOWED, "log in before you join")
+def _moderate(session: Session, message: Moderate) -> None:
+    if not session.is_operator:
+        return session.refuse(ErrorCode.NOT_ALLOWED, "only operators may do that")
+    orders = session.hub.orders
     try:
-        answer = hub.authenticate(message.user, message.secret)
-    except Exception:
-        return _logged_in(session, message.user, Failure())
-    if not isinstance(answer, Deferred):
-        return _logged_in(session, message.user, answer)
-    session.hold()
-    checked: Callable[[Any], None] = partial(_login_checked, session, message.user)
-    answer.addBoth(checked).addErrback(session.give_up)
-    return None
+        order = orders.read(message)
+        # It may be about themselves.
+        session.hub.record.moderated(session, order.action, order.room, order.shown)
+        answer = orders.carry_out(order, session.account or "", session)
+    except OrderRefused as refusal:
+        return session.refuse(refusal.code, str(refusal))
+    if isinstance(answer, Deferred):
+        session.hold()
+        answer.addBoth(partial(_moderated_later, session)).addErrback(session.give_up)
+        return None
+    return _moderated(session, answer)
 
 
-def _login_checked(session: Session, user: str, outcome: bool | Failure) -> None:
+def _moderated_later(session: Session, outcome: str | Failure) -> None:
     session.release()
     if not session.ended:
-        _logged_in(session, user, outcome)
+        _moderated(session, outcome)
         session.go_on()
 
 
-def _logged_in(session: Session, user: str, outcome: bool | Failure) -> None:
-    is_right = outcome
-    if isinstance(outcome, Failure):
-        _log.failure("a login could not be checked", outcome)
-        is_right = False
-    if is_right:
-        session.account = user
-        session.outlet.send(Notice("you are logged in"))
+def _moderated(session: Session, outcome: str | Failure) -> None:
+    if isinstance(outcome, str):
+        if not session.ended:
+            session.outlet.send(Notice(outcome))
+    elif isinstance(outcome.value, OrderRefused):
+        session.refuse(outcome.value.code, str(outcome.value))
+    elif outcome.check(NotImplementedError):
+        session.refuse(ErrorCode.NOT_SUPPORTED, "the history of this server removes nothing")
     else:
-        session.login_failures += 1
-        if session.login_failures >= MAX_LOGIN_FAILURES:
-            session.fail(ErrorCode.LOGIN_FAILED, "wrong user or secret, too often", "error")
-        else:
-            session.refuse(ErrorCode.LOGIN_FAILED, "wrong user or secret")
-
-
-def _moderate(session: Session, message: Moderate) -> None:
-    session.hub.moderate(session, message)
+        _log.failure("an order could not be carried out", outcome)
+        session.refuse(ErrorCode.NOT_SUPPORTED, "the history cannot do that at the moment; try later")
 
 
 _BEFORE_JOIN = {Join, Leave, Login, Ping}
@@ -334,7 +390,7 @@ _DISPATCH: dict[type[Message], Callable[[Session, Any], None]] = {
     History: _history,
     Tell: _tell,
     Ping: _ping,
-    Login: _login,
+    Login: log_in,
     Search: _search,
     Moderate: _moderate,
 }

@@ -8,6 +8,7 @@ only so many in one reactor turn. So what one person can make the server hold or
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -15,11 +16,16 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.rooms.account import IAccount
 from chatproto.rooms.catchup import CatchUp
+from chatproto.rooms.moderation import EVERYWHERE, Action, Rule
 from chatproto.rooms.names import Nick as Name
+from chatproto.rooms.orders import barring
 from chatproto.rooms.outlet import Outlet, Request
+from chatproto.rooms.pace import Pace
 from chatproto.rooms.requests import take_up
 from chatproto.rooms.room import Member
+from chatproto.rooms.standing import Standing
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import (
     Error,
@@ -40,6 +46,9 @@ TURN_REQUESTS = 64
 """Taken up for one session in one reactor turn; the rest waits, so that others get theirs."""
 
 
+THROTTLED_S = 0.1
+"""Who is too fast is read from so often, and what has come to be allowed meanwhile is taken up at once."""
+
 MAX_UNANSWERED = 256
 """Said by one session while the log has not answered; what follows waits. Enough to answer in bulk."""
 
@@ -51,12 +60,13 @@ class Session:
     it has `ended`, `reason` is what others were told, and `farewell` the last message, if there was one.
     """
 
-    def __init__(self, hub: Hub, id: int, outlet: Outlet) -> None:
+    def __init__(self, hub: Hub, id: int, outlet: Outlet, address: str = "") -> None:
         self.id = id
+        self.began_ms = hub.now_ms()
         self.hub = hub
         self.outlet = outlet
         self.name: Name | None = None
-        self.account: str | None = None
+        self.standing = Standing(hub, address)
         self.members: dict[str, Member] = {}
         self.ended = False
         self.reason = ""
@@ -70,13 +80,18 @@ class Session:
         self._held = 0  # answers that the next request must wait for
         self.unanswered = 0  # says that the log has not answered yet
         self._all_answered: Deferred[None] | None = None  # for a request that waits for that
-        self.login_failures = 0
-        self._renames_left = float(hub.limits.rename_burst)
-        self._renamed_at_s = hub.clock.seconds()
+        self._message_pace = Pace()
+        self._reading_pace = Pace()
+        self._rename_pace = Pace()
+        self._bytes_before_join = 0
+        self._is_draining = False
+        self._settled: Callable[[], None] | None = None  # to be told when nothing is owed any more
+        self._next_allowed: IDelayedCall | None = None  # when it has been slow enough to go on
         self._next_turn: IDelayedCall | None = None
         self._breaking: IDelayedCall | None = None
+        self._join_timeout_s = hub.limits.join_timeout_s
         self._join_timeout: IDelayedCall | None = hub.clock.callLater(
-            hub.limits.join_timeout_s, self._join_timed_out
+            self._join_timeout_s, self._join_timed_out
         )
 
     @property
@@ -84,18 +99,71 @@ class Session:
         """The nickname as it is shown; empty before the session is open."""
         return self.name.text if self.name else ""
 
+    @property
+    def address(self) -> str:
+        """The person's, as far as it is known; empty else."""
+        return self.standing.address
+
+    @property
+    def account(self) -> str | None:
+        """Who is logged in; None if nobody is."""
+        return self.standing.account
+
+    @account.setter
+    def account(self, account: str | None) -> None:
+        self.standing.account = account
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether they may moderate."""
+        return self.standing.is_operator
+
     # --- what faces call ----------------------------------------------------------------------------------
 
     def receive(self, requests: list[Any]) -> None:
         """Take *requests* in, each to be taken up when its turn comes; ignore them after the end of input."""
-        if not self.ended and not self._input_is_over:
+        if not (self.ended or self._input_is_over or self._is_draining):
             self._requests.extend(requests)
             self._advance()
+
+    def is_heard(self, n_bytes: int) -> bool:
+        """Whether the *n_bytes* that have just come may be taken in; faces ask until the session is open.
+
+        What came with the `join` itself is never too much: only who has been answered and still has not
+        joined has had enough.
+        """
+        most = self.hub.limits.max_bytes_before_join
+        if self.name is None and not self._held and self._bytes_before_join > most:
+            self.hub.record.limited("max_bytes_before_join")
+            self.fail(ErrorCode.JOIN_FIRST, f"nobody joined within {most:,} bytes", "error")
+        self._bytes_before_join += n_bytes
+        return not self.ended
 
     def finish_input(self) -> None:
         """Nothing more will come: what came takes effect and is answered, then the session ends."""
         self._input_is_over = True
         self._advance()
+
+    def wait_for_join(self, timeout_s: float) -> None:
+        """Give the person *timeout_s* from now on to join, whatever time has gone by."""
+        if self._join_timeout is not None:
+            self._join_timeout_s = timeout_s
+            self._join_timeout.reset(timeout_s)
+
+    def drain(self, settled: Callable[[], None]) -> None:
+        """Hear nothing more; *settled* is called once what came is done and answered, or the session over."""
+        self._is_draining = True
+        self._settled = settled
+        if self._next_allowed is not None:
+            # It is the last of what they said, and there is no time left for manners.
+            self._next_allowed.cancel()
+            self._next_allowed = None
+        self._advance()
+
+    def _has_settled(self) -> None:
+        settled, self._settled = self._settled, None
+        if settled is not None:
+            settled()
 
     def lost(self, reason: str = "closed") -> None:
         """The connection is gone."""
@@ -108,6 +176,7 @@ class Session:
 
     def stalled(self) -> None:
         """The person has taken nothing for too long."""
+        self.hub.record.limited("lag_timeout_s")
         self.fail(ErrorCode.TOO_SLOW, "nothing was read for too long", "too slow")
 
     # --- what the log's answers call ----------------------------------------------------------------------
@@ -122,21 +191,42 @@ class Session:
         if not self.unanswered and self._all_answered is not None:
             answered, self._all_answered = self._all_answered, None
             answered.callback(None)
-        elif self._requests or self._input_is_over:
+        elif self._requests or self._input_is_over or self._is_draining:
             self._advance()
 
     def give_up(self, failure: Failure) -> None:
         """The outlet, the log or something called raised: nobody knows any more what the person got."""
-        _log.failure("session {id} could not go on", failure, id=self.id)
+        _log.failure("session {connection} could not go on", failure, connection=self.id)
         self.end("error")
 
     # --- what the hub calls -------------------------------------------------------------------------------
 
     def fall_behind(self, prepared: Prepared) -> None:
         """A message of a room did not fit: drop what is queued of rooms, to replay it later."""
+        if not self.catch_up.is_lagging:
+            self.hub.record.lagged(self)
+            self.hub.record.limited("max_queued_bytes")
         firsts = self.outlet.drop()
         if prepared.topic is not None:
             firsts.setdefault(prepared.topic, prepared.position)
+        self._owe(firsts)
+
+    def shed(self) -> None:
+        """Too much waits for everybody together: drop what is queued of rooms here, to replay it later."""
+        if self.ended or self._breaking is not None:
+            return
+        try:
+            firsts = self.outlet.drop()
+        except Exception:
+            self.broke()
+            return
+        if firsts:
+            if not self.catch_up.is_lagging:
+                self.hub.record.lagged(self)
+                self.hub.record.limited("max_total_queued_bytes")
+            self._owe(firsts)
+
+    def _owe(self, firsts: dict[Any, int]) -> None:
         for room, seq in firsts.items():
             member = self.members.get(room)
             if member is not None:
@@ -176,7 +266,7 @@ class Session:
         """The outlet raised, and who knows what it lost: log the exception at hand and end the session."""
         if self._breaking is not None or self.ended:
             return
-        _log.failure("session {id} could not be written to", id=self.id)
+        _log.failure("session {connection} could not be written to", connection=self.id)
         for member in self.members.values():
             member.live = False
         # Others are just being told something, and must not wait for a chain of such ends.
@@ -193,6 +283,7 @@ class Session:
 
     def refuse(self, code: ErrorCode, text: str, id: int = 0) -> None:
         """Answer with an error that is not fatal."""
+        self.hub.record.refused(self, code)
         self.outlet.send(Error(code, id, text))
 
     def fail(self, code: ErrorCode, text: str, reason: str) -> None:
@@ -207,10 +298,13 @@ class Session:
         self.ended = True
         self.reason, self.farewell = reason, farewell
         self._requests.clear()
-        for call in (self._join_timeout, self._next_turn, self._breaking):
+        for call in (self._join_timeout, self._next_turn, self._next_allowed, self._breaking):
             if call is not None and call.active():
                 call.cancel()
+        self.standing.end()
         self.hub.forget(self, reason)
+        self.hub.record.ended(self)
+        self._has_settled()
         try:
             try:
                 if farewell is not None:
@@ -218,7 +312,7 @@ class Session:
             finally:
                 self.outlet.finish()
         except Exception:
-            _log.failure("session {id} could not be told that it ended", id=self.id)
+            _log.failure("session {connection} could not be told that it ended", connection=self.id)
 
     # --- one request after the other ----------------------------------------------------------------------
 
@@ -244,8 +338,11 @@ class Session:
         """End if that is all, else read from the person again, or nothing more for now."""
         if self.ended:
             return
-        if not self._requests and self._input_is_over and not (self._held or self.unanswered):
+        is_settled = not (self._requests or self._held or self.unanswered)
+        if is_settled and self._input_is_over:
             self.end(*self._conclusion)
+        elif is_settled and self._is_draining:
+            self._has_settled()
         elif bool(self._requests) != self._paused:
             self._paused = not self._paused
             if self._paused:
@@ -254,24 +351,65 @@ class Session:
                 self.outlet.resume()
 
     def _take_up_requests(self) -> None:
-        if self._next_turn is not None:
+        if not self._requests or self._next_turn is not None or self._next_allowed is not None:
             return
-        for _ in range(TURN_REQUESTS):
-            if not self._requests or self._held or self.ended or self.unanswered >= MAX_UNANSWERED:
-                return
-            if self._next_turn is not None:
-                return
-            if self.outlet.queued_bytes * 2 > self.outlet.max_queued_bytes:
-                self.outlet.notify()
-                return
-            request = self._requests.popleft()
-            message = request() if callable(request) else request
-            if message is not None:
-                take_up(self, message)
-                # A replay that fits goes out before the next request, without waiting for the socket.
-                self.catch_up.advance()
-        if self._requests:
-            self._go_on_later()
+        most = self._allowed_messages()
+        taken = 0
+        try:
+            while taken < most:
+                if not self._requests or self._held or self.ended or self.unanswered >= MAX_UNANSWERED:
+                    return
+                if self._next_turn is not None or self._next_allowed is not None:
+                    return
+                if self.outlet.queued_bytes * 2 > self.outlet.max_queued_bytes:
+                    self.outlet.notify()
+                    return
+                request = self._requests.popleft()
+                taken += 1
+                message = request() if callable(request) else request
+                if message is not None:
+                    take_up(self, message)
+                    # A replay that fits goes out before the next request, without waiting for the socket.
+                    self.catch_up.advance()
+        finally:
+            self._count_messages(taken)
+        if self._requests and not self.ended:
+            if most == TURN_REQUESTS:
+                self._go_on_later()
+            else:
+                self._wait_for_messages()
+
+    def _allowed_messages(self) -> int:
+        """How many requests may be taken up now, at most as many as in one turn."""
+        limits = self.hub.limits
+        if not limits.max_messages_per_s or self._is_draining:
+            return TURN_REQUESTS
+        left = self._message_pace.left(
+            self.hub.clock.seconds(), limits.message_burst, limits.max_messages_per_s
+        )
+        return max(0, min(TURN_REQUESTS, int(left)))
+
+    def _count_messages(self, n: int) -> None:
+        per_s = self.hub.limits.max_messages_per_s
+        if n and per_s:
+            self._message_pace.take(n, self.hub.clock.seconds(), per_s)
+
+    def _wait_for_messages(self) -> None:
+        """Take up nothing, and so read nothing, until some more are allowed."""
+        limits = self.hub.limits
+        self.hub.record.limited("max_messages_per_s")
+        now_s, per_s = self.hub.clock.seconds(), limits.max_messages_per_s
+        wanted = max(1.0, min(limits.message_burst, per_s * THROTTLED_S))  # each by itself would be a timer
+        self._go_on_after((wanted - self._message_pace.left(now_s, limits.message_burst, per_s)) / per_s)
+
+    def _go_on_after(self, wait_s: float) -> None:
+        """Take up no request for so long; what is owed is sent meanwhile."""
+        # A little more, or it might be not quite enough when it comes to reckoning.
+        self._next_allowed = self.hub.clock.callLater(max(0.0, wait_s) + 1e-6, self._may_go_on)
+
+    def _may_go_on(self) -> None:
+        self._next_allowed = None
+        self._advance()
 
     def _go_on_later(self) -> None:
         """Take up no request before the next turn of the reactor."""
@@ -284,8 +422,8 @@ class Session:
 
     def _join_timed_out(self) -> None:
         self._join_timeout = None
-        timeout_s = self.hub.limits.join_timeout_s
-        self.fail(ErrorCode.TIMEOUT, f"nobody joined within {timeout_s:g} s", "timeout")
+        self.hub.record.limited("join_timeout_s")
+        self.fail(ErrorCode.TIMEOUT, f"nobody joined within {self._join_timeout_s:g} s", "timeout")
 
     # --- what requests call --------------------------------------------------------------------------------
 
@@ -296,6 +434,26 @@ class Session:
             self._join_timeout.cancel()
             self._join_timeout = None
         self.outlet.send(Welcome(self.id, name.text, self.hub.log.epoch, self.hub.server))
+
+    def restriction(self, action: Action, room: str, name: Name | None = None) -> Rule | None:
+        """The ban or mute that keeps them, as *name* if given, out of *room* or from speaking there."""
+        return self.standing.restriction(action, room, name or self.name)
+
+    def is_barred(self, name: Name | None = None) -> bool:
+        """Whether they, as *name* if that is given, are banned from the server; then the session is over."""
+        rule = self.restriction(Action.BAN, EVERYWHERE, name)
+        if rule is not None:
+            self.fail(ErrorCode.NOT_ALLOWED, barring(rule), "kicked")
+        return rule is not None
+
+    def revise(self, revise: Callable[[IAccount], IAccount | None]) -> None:
+        """What is known of accounts has changed (`Standing.revise`): without its account a session ends."""
+        if not self.standing.revise(revise):
+            self.fail(ErrorCode.NOT_ALLOWED, "your account was removed", "kicked")
+
+    def wait_for_join_again(self) -> None:
+        """Give the person as much time to join as at first."""
+        self.wait_for_join(self._join_timeout_s)
 
     def postpone(self, request: Message, until: Deferred[None]) -> None:
         """Take *request*, which is just being taken up, up again when what it needs is there."""
@@ -349,14 +507,27 @@ class Session:
     def may_rename(self) -> bool:
         """Whether the nickname may be changed once more by now; if so, that is counted."""
         limits = self.hub.limits
-        now_s = self.hub.clock.seconds()
-        if limits.rename_interval_s:
-            self._renames_left += (now_s - self._renamed_at_s) / limits.rename_interval_s
-        else:
-            self._renames_left = limits.rename_burst
-        self._renames_left = min(self._renames_left, limits.rename_burst)
-        self._renamed_at_s = now_s
-        if self._renames_left < 1:
+        if not limits.rename_interval_s:
+            return True
+        now_s, per_s = self.hub.clock.seconds(), 1 / limits.rename_interval_s
+        if self._rename_pace.left(now_s, limits.rename_burst, per_s) < 1:
+            self.hub.record.limited("rename_burst")
             return False
-        self._renames_left -= 1
+        self._rename_pace.take(1, now_s, per_s)
+        return True
+
+    def must_wait_to_read(self, request: Message) -> bool:
+        """Whether the history was read too often; *request* is then taken up again when it may be."""
+        limits = self.hub.limits
+        per_s = limits.max_history_reads_per_s
+        if not per_s or self._is_draining:
+            return False
+        now_s = self.hub.clock.seconds()
+        left = self._reading_pace.left(now_s, limits.history_burst, per_s)
+        if left >= 1:
+            self._reading_pace.take(1, now_s, per_s)
+            return False
+        self.hub.record.limited("max_history_reads_per_s")
+        self._requests.appendleft(request)
+        self._go_on_after((1 - left) / per_s)
         return True

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import re
 import resource
-import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from chatproto.limits import HistoryLimits, Limits
+from chatproto.net.admission import Admission
 from chatproto.net.factory import ChatFactory
+from chatproto.net.front import Front
+from chatproto.net.peers import LOCAL as THIS_MACHINE
+from chatproto.net.peers import TrustedPeers, is_loopback
 from chatproto.rooms.hub import Hub
 from chatproto.rooms.sqlite import SqliteLog
 from chatproto.rooms.sqlite_file import HistoryUnusable
+from chatproto.server.access import REFRESH_S, Access, AccessSettings, AccessUnusable
+from chatproto.server.certificates import CHECK_EVERY_S
+from chatproto.server.delay import ReactorDelay
+from chatproto.server.eventlog import EventLog
+from chatproto.server.listening import BACKLOG, CannotListen, Listening, as_phrase
+from chatproto.server.notify import monotonic_line, notify, watchdog_interval_s
+from chatproto.server.reload import Reload
+from chatproto.server.secondsignal import SecondSignal
+from chatproto.server.signals import Hangup
+from chatproto.server.status import LOCAL, OFF, Status, StatusSite, place_of
 from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatService", "NotStarted"]
 
 _log = Logger(namespace="chatproto")
 
-RETRY_MS = 1_000
-"""When clients should come back after the server was told to end."""
+SPARE_DESCRIPTORS = 100
+"""Files that are for something else than connections: history, log, ports, threads, those turned away."""
 
-BACKLOG = 1_024
-"""Connections that the kernel holds for an endpoint that says nothing else. Twisted's 50 is less than what
-comes back at once after a restart."""
+
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
 class NotStarted(SystemExit, Exception):
@@ -48,26 +58,40 @@ class NotStarted(SystemExit, Exception):
 
 
 class _Door(Factory):
-    """What listens until there is a chat, which is before anything is accepted."""
+    """What listens before there is a chat, as *service* does, and lets people in who speak one of *faces*."""
 
     noisy = False
 
-    def __init__(self) -> None:
-        self.chat: ChatFactory | None = None
+    def __init__(self, service: ChatService, faces: frozenset[str]) -> None:
+        self._service = service
+        self._faces = faces
 
     def logPrefix(self) -> str:
         """As what Twisted's log has it."""
         return "chat"
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        return None if self.chat is None else self.chat.buildProtocol(addr)
+        chat = self._service.factory
+        protocol = None if chat is None else chat.buildProtocol(addr)
+        if isinstance(protocol, Front):
+            protocol.faces = self._faces
+        return protocol
 
 
 class ChatService(Service):
-    """Listens on *endpoints*, strings as `serverFromString` takes them, and serves one hub on all of them.
+    """Listens on *endpoints*, strings as `Listening` takes them, and serves one hub on all of them.
+
+    Unless it *is_open*, it does not start where other machines reach it. Proxies of *trusted_proxies* are
+    believed in whom a connection comes from.
+
+    *access* says who may talk and who may moderate, and where bans and mutes are kept.
 
     What is said is kept in the file *history*, within *history_limits*, or without it in memory. *origins*
     and *deflate* are for WebSockets, as `ChatResource` has them.
+
+    `/metrics`, `/healthz` and `/readyz` are answered on the endpoint *status*; with `"local"` on any of
+    *endpoints*, but only to who is on this machine; with `"off"` nowhere. With *log_connections* the log has
+    what happens to each connection.
 
     Nothing is opened before `privilegedStartService`: `twistd` forks between making and starting it. The
     history is opened when the privileges are gone, as it is needed later too.
@@ -85,6 +109,12 @@ class ChatService(Service):
         default_room: str = "lobby",
         origins: Collection[str] = (),
         deflate: Deflate | None = None,
+        status: str = LOCAL,
+        log_connections: bool = False,
+        trusted_proxies: Collection[str] = THIS_MACHINE,
+        is_open: bool = True,
+        access: AccessSettings | None = None,
+        reload: Reload | None = None,
         reactor: Any = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
@@ -94,9 +124,22 @@ class ChatService(Service):
         self.default_room = default_room
         self.origins = tuple(origins)
         self.deflate = deflate
+        self.status = status
+        self.log_connections = log_connections
+        self.is_open = is_open
+        self.access = access or AccessSettings()
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
-        self._door = _Door()
+        self._reload = reload
+        self._trusted = TrustedPeers(trusted_proxies)
+        self._listened: list[tuple[Listening, IListeningPort]] = []
+        self._hangup: Hangup | None = None
+        self._calls: list[LoopingCall] = []
+        self._status_site = StatusSite(self.limits.join_timeout_s)
+        self._status_port: IListeningPort | None = None
+        self._status: Status | None = None
+        self._delay: ReactorDelay | None = None
+        self._access: Access | None = None
         self._log: SqliteLog | None = None
         self.factory: ChatFactory | None = None
 
@@ -109,75 +152,197 @@ class ChatService(Service):
             self._reactor = reactor
         _allow_descriptors(self._reactor)
         for description in self.endpoints:
-            outcome = self._listen(description)
-            if isinstance(outcome, str):
-                self._close_ports()
-                raise NotStarted(f"cannot listen, {outcome}: {description}")
-            self.ports.append(outcome)
+            self._listen(description)
+        if self.status not in (LOCAL, OFF):
+            _, [self._status_port] = self._open(self.status, self._status_site)
+        _say_backlog()
 
     def startService(self) -> None:
         """Open the history, let people in, and say where it listens and how to connect."""
         if not self.ports:
             self.privilegedStartService()
+        try:
+            access = self._access = Access(self.access, self.limits, self._reactor)
+        except AccessUnusable as error:
+            self._close_ports()
+            self._close_status()
+            raise NotStarted(str(error)) from None
         if self.history is not None:
             try:
                 self._log = SqliteLog(self.history, self._reactor, self.limits, self.history_limits)
             except HistoryUnusable as error:
                 self._close_ports()
+                self._close_status()
                 raise NotStarted(f"{error}; name another file, or mend this one") from None
         super().startService()
-        hub = Hub(self._reactor, self._log, self.limits, default_room=self.default_room)
-        self.factory = self._door.chat = ChatFactory(hub, origins=self.origins, deflate=self.deflate)
+        hub = Hub(
+            self._reactor,
+            self._log,
+            self.limits,
+            default_room=self.default_room,
+            **access.hub_options(),
+        )
+        access.opened(hub)
+        self.factory = ChatFactory(
+            hub, origins=self.origins, deflate=self.deflate, trusted_peers=self._trusted
+        )
+        self._leave_descriptors(self.factory.admission)
         self.factory.doStart()
+        if self.log_connections:
+            hub.record.witness = EventLog()
+        if self.status != OFF:
+            self._delay = ReactorDelay(self._reactor)
+            self._delay.start()
+            self._status = Status(hub, self.factory, self._delay)
+            if self._status_port is None:
+                self._status.add_to(self.factory.site.resource)
+            else:
+                self._status_site.resource = self._status.resource()
         if self._log is None:
             _log.info("what is said is kept in memory, and forgotten with this process")
         else:
             _log.info("what is said is kept in {path}", path=self._log.path)
-        for port in self.ports:
-            for line in _how_to_connect(port.getHost()):
+        for listening, port in self._listened:
+            for line in listening.ways_in(port.getHost()):
                 _log.info("{line}", line=line)
+        if self._status_port is not None:
+            place = place_of(self._status_port.getHost())
+            _log.info("/metrics, /healthz and /readyz are at {place}", place=place)
+        if self._reload is not None:
+            self._hangup = Hangup(self._reactor, self.reload, self._reactor.stop)
+            self._hangup.start()
+        self._repeat(CHECK_EVERY_S, self._renew_certificates)
+        self._repeat(REFRESH_S, access.refresh)
+        self._repeat(watchdog_interval_s(), lambda: notify("WATCHDOG=1"))
+        notify("READY=1", "STATUS=people can talk")
+
+    def reload(self) -> None:
+        """Read everything again that is read from files; what SIGHUP does to a server of the command line."""
+        notify("RELOADING=1", monotonic_line())
+        try:
+            if self._reload is not None:
+                self._reload(self)
+            self._renew_certificates(is_told=True)
+            if self._access is not None:
+                self._access.refresh()
+        finally:
+            notify("READY=1")
+
+    def renew(self, limits: Limits, origins: Collection[str], trusted_proxies: Collection[str]) -> None:
+        """Go by these from now on; each limit's `effect` says what that means for it."""
+        self.limits = limits
+        self.origins = tuple(origins)
+        self._trusted.renew(trusted_proxies)
+        self._status_site.timeOut = limits.join_timeout_s
+        if self.factory is not None:
+            self.factory.hub.limits = limits
+            self.factory.renew(origins)
+
+    def _renew_certificates(self, is_told: bool = False) -> None:
+        for listening, _ in self._listened:
+            if listening.certificates is not None:
+                listening.certificates.renew(is_told)
+
+    def _repeat(self, every_s: float, act: Callable[[], None]) -> None:
+        if every_s:
+            call = LoopingCall(act)
+            call.clock = self._reactor
+            call.start(every_s, now=False)
+            self._calls.append(call)
+
+    def _stop_repeating(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call.stop()
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening, say `goodbye`, and be done when everybody had the chance to read it.
 
-        What was said until then is kept.
+        What was said until then is kept and answered. It takes `drain_timeout_s` at the most; a second
+        SIGTERM or SIGINT cuts it short.
         """
         super().stopService()
+        notify("STOPPING=1")
+        if self._hangup is not None:
+            self._hangup.stop()
+        if self._status is not None:
+            self._status.is_draining = True
+        if self._delay is not None:
+            self._delay.stop()
         factory, self.factory = self.factory, None
-        self._door.chat = None
         closing = self._close_ports()
         if factory is not None:
             factory.doStop()
-            closing.append(factory.shut_down(RETRY_MS))
+            draining = factory.drain()
+            SecondSignal(self._reactor, draining.cut).start()
+            closing.append(draining.ended)
         stopped: Deferred[Any] = DeferredList(closing)
+        stopped.addCallback(lambda _: self._stop_repeating())  # until now systemd wants to hear of it
         log, self._log = self._log, None
         if log is not None:
             stopped.addCallback(lambda _: log.close())
+        access, self._access = self._access, None
+        if access is not None:
+            stopped.addCallback(lambda _: access.close())
+        # Last, so that one can see until then that nobody new is to be sent here.
+        stopped.addCallback(lambda _: self._close_status())
         return stopped
 
-    def _listen(self, description: str) -> IListeningPort | str:
-        """The port, or why there is none."""
-        listening: Deferred[IListeningPort] = maybeDeferred(
-            lambda: serverFromString(self._reactor, _with_backlog(description)).listen(self._door)
-        )
-        outcome: list[IListeningPort | str] = []
-        listening.addCallbacks(outcome.append, lambda failure: outcome.append(_reason(failure)))
-        if outcome:
-            return outcome[0]
-        # No endpoint of Twisted's needs time, but one of a plugin's may; what comes of it is not wanted then.
-        listening.addCallback(lambda _: isinstance(outcome[0], str) or outcome[0].stopListening())
-        return "it does not do so at once"
+    def _leave_descriptors(self, admission: Admission) -> None:
+        """Let in no more connections than there can be, and leave some for the history and the log."""
+        descriptors = _descriptors(self._reactor)
+        most = max(1, descriptors - min(SPARE_DESCRIPTORS, descriptors // 2))
+        admission.most_descriptors = most
+        wanted = self.limits.max_connections
+        if wanted > most:
+            _log.info(
+                "at most {most} connections are let in, and not {wanted}: allow more open files for that",
+                most=most,
+                wanted=wanted,
+            )
+
+    def _listen(self, description: str) -> None:
+        """Let people in at one more place. Raises NotStarted, and then none is open."""
+        listening, ports = self._open(description, None)
+        self._listened += [(listening, port) for port in ports]
+        self.ports += ports
+        for host in map(_host_of, ports):
+            if host and not self.is_open and not is_loopback(host):
+                self._close_ports()
+                raise NotStarted(f"anybody who reaches {host} could talk, without an account: {description}")
+
+    def _open(self, description: str, factory: Factory[Any] | None) -> tuple[Listening, list[IListeningPort]]:
+        try:
+            listening = Listening(description)
+            factory = factory or _Door(self, listening.faces)
+            return listening, listening.listen(
+                self._reactor, factory, self._trusted, lambda: self.limits.join_timeout_s
+            )
+        except (ValueError, CannotListen) as reason:
+            self._close_ports()
+            raise NotStarted(f"cannot listen, {as_phrase(str(reason))}: {description}") from None
+
+    def _close_status(self) -> Deferred[Any] | None:
+        port, self._status_port, self._status = self._status_port, None, None
+        return None if port is None else port.stopListening()
 
     def _close_ports(self) -> list[Deferred[Any]]:
-        ports, self.ports = self.ports, []
+        ports, self.ports, self._listened = self.ports, [], []
         closing = [port.stopListening() for port in ports]
         return [waiting for waiting in closing if waiting is not None]
+
+
+def _descriptors(reactor: object) -> int:
+    """How many files this process can have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(soft, 1_024) if isinstance(reactor, SelectReactor) else soft
 
 
 def _allow_descriptors(reactor: object) -> None:
     """Let this process have all the files, and so connections, that it may ask for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard or isinstance(reactor, SelectReactor):  # select() breaks past 1,024 descriptors
+        _log.info("at most {soft} files can be open", soft=soft)
         return
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -188,37 +353,19 @@ def _allow_descriptors(reactor: object) -> None:
         _log.info("at most {hard} files can be open, instead of {soft}", hard=hard, soft=soft)
 
 
-def _with_backlog(description: str) -> str:
-    """An endpoint string that says how many connections may wait to be accepted."""
-    kind, *arguments = re.split(r"(?<!\\):", description)
-    unnamed = [argument for argument in arguments if "=" not in argument]
-    if kind not in ("tcp", "tcp6", "ssl", "unix") or len(unnamed) > 1 or ":backlog=" in description:
-        return description
-    return f"{description}:backlog={BACKLOG}"
+def _say_backlog() -> None:
+    """How many connections can wait at an endpoint that says nothing else: the kernel has its own bound."""
+    try:
+        most = int(SOMAXCONN.read_text())
+    except (OSError, ValueError):
+        most = BACKLOG
+    if most < BACKLOG:
+        _log.warn("at most {most} connections can wait at each endpoint: {file}", most=most, file=SOMAXCONN)
+    else:
+        _log.info("at most {most} connections can wait at each endpoint", most=BACKLOG)
 
 
-def _reason(failure: Failure) -> str:
-    error: object = failure.value
-    if isinstance(error, CannotListenError):
-        error = error.socketError
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    # It stands within a sentence; but AF_UNIX stays AF_UNIX.
-    begin = reason[:1].lower() if reason[1:2].islower() else reason[:1]
-    return f"{begin}{reason[1:].rstrip('.')}"
-
-
-def _how_to_connect(address: object) -> list[str]:
-    """One line for each way in."""
-    if isinstance(address, IPv4Address | IPv6Address):
-        host = address.host
-        if host in ("0.0.0.0", "::"):
-            host = socket.gethostname()
-        place = f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-        return [
-            f"listening on {address.host} port {address.port}",
-            f"talk: nc {host} {address.port}    or: chatproto-connect {place} --nick NAME",
-        ]
-    if isinstance(address, UNIXAddress):
-        path = address.name.decode() if isinstance(address.name, bytes) else str(address.name)
-        return [f"listening on {path}", f"talk: nc -U {path}"]
-    return [f"listening on {address}"]
+def _host_of(port: IListeningPort) -> str:
+    """Where a port is reached; empty if not over the internet."""
+    address = port.getHost()
+    return address.host if isinstance(address, IPv4Address | IPv6Address) else ""

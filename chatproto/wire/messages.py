@@ -183,6 +183,9 @@ class Login(Message):  # noqa: D101
     user: Str
     secret: Str
 
+    def __repr__(self) -> str:
+        return f"Login(user={self.user!r}, secret=...)"  # it may end up in a log
+
 
 @_row(0x0A, "the newest `limit` kept messages of the room that match")
 class Search(Message):  # noqa: D101

@@ -12,7 +12,7 @@ MANY = 120
 
 
 def a_chat() -> tuple[ChatInMemory, Person, Person]:
-    chat = ChatInMemory(Limits(max_queued_bytes=400_000))
+    chat = ChatInMemory(Limits(max_queued_bytes=400_000, max_messages_per_s=0))
     return chat, chat.join("slow"), chat.join("bob")
 
 

@@ -27,6 +27,9 @@ from chatproto.server import service
 MARK = "watched: "
 """What each line of JSON begins with."""
 
+ALWAYS_TICKING = ("ReactorDelay", "LoopingCall")
+"""Whose timers are there as long as the server, whoever is connected."""
+
 ALIVE = (
     "Session",
     "CatchUp",
@@ -48,12 +51,12 @@ class HubWithAccounts(Hub):
     """What somebody gets who makes a hub of their own and puts accounts into it."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(
-            *args,
-            authenticate=lambda user, secret: (user, secret) == ("root", "secret"),
-            operators=("root",),
-            **named,
-        )
+        named["authenticate"] = lambda user, secret: (user, secret) == ("root", "secret")
+        super().__init__(*args, **{**named, "operators": ("root",)})
+
+
+def _is_the_server_s(timer: str) -> bool:
+    return any(name in timer for name in ALWAYS_TICKING)
 
 
 def _options(handle: socket.socket) -> dict[str, int]:
@@ -87,7 +90,9 @@ def state() -> dict[str, Any]:
         "connections": len(factory.connections),
         "fronts": len(factory.fronts),
         "blocked": sum(len(thing.blocked) for thing in alive if isinstance(thing, Turn)),
-        "timers": sorted(map(str, real_reactor.getDelayedCalls())),
+        "timers": sorted(
+            timer for timer in map(str, real_reactor.getDelayedCalls()) if not _is_the_server_s(timer)
+        ),
         "readers_and_writers": len(real_reactor.getReaders()) + len(real_reactor.getWriters()),
         "alive": {name: kinds[name] for name in ALIVE},
         # Which options there are, not how often.

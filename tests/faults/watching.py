@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from live import Framed, Server, eventually, patiently
+from live import Framed, Server, at_any_pace, eventually, patiently
 
 MARK = "watched: "
 LISTEN = ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
@@ -25,7 +25,8 @@ class WatchedServer(Server):
         listen: tuple[str, ...] = () if "--listen" in options else LISTEN
         listen += () if "--history" in options else ("--history", "memory")
         more = ("--accounts",) if accounts else ()
-        super().__init__(command=[sys.executable, script, *more, *listen, *options])
+        pace = at_any_pace(options)
+        super().__init__(command=[sys.executable, script, *more, *listen, *pace, *options])
 
     def state(self) -> dict[str, Any]:
         """What is alive in it."""

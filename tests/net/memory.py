@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -172,8 +173,10 @@ class Chat:
         **hub: Any,
     ) -> None:
         self.clock = Clock()
+        if limits is None:
+            limits = Limits(max_messages_per_s=0)  # where time stands still, anybody would be too fast
         self.hub = Hub(self.clock, None, limits, wall_clock=self.clock.seconds, **hub)
-        self.factory = ChatFactory(self.hub, origins=origins, deflate=deflate)
+        self.factory = ChatFactory(self.hub, origins=origins, deflate=deflate, zone=UTC)
 
     def connect(self) -> Line:
         """A connection on which nothing was said yet."""

@@ -20,6 +20,7 @@ LIMITS = Limits(
     max_rooms_per_session=3,
     join_timeout_s=4.0,
     lag_timeout_s=2.0,
+    login_burst=1_000,  # they all come from one address
     rename_burst=2,
     rename_interval_s=1_000.0,
 )

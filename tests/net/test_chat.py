@@ -36,7 +36,7 @@ from chatproto.wire.messages import (
     Who,
 )
 
-LIMITS = Limits(close_timeout_s=5, lag_timeout_s=20, max_queued_bytes=200_000)
+LIMITS = Limits(close_timeout_s=5, lag_timeout_s=20, max_queued_bytes=200_000, max_messages_per_s=0)
 
 
 class ChatCase(LoopbackCase):

@@ -138,7 +138,7 @@ class TestShuttingDown:
         alice.closes_too = False
         alice.type("/quit")
         ended = chat.factory.shut_down()
-        assert alice.lines() == []
+        assert alice.lines() == ["* bye, alice"]
         assert not ended.called
         alice.vanish()
         assert ended.called

@@ -174,7 +174,7 @@ def moderate(place: Place) -> None:
         assert bob.until(Notice) == Notice(f"you were {text} {room}: so there")
     assert [bob.until(Left)] == op.of(Left) == [Left(room, nickname, "kicked")]
     op.send(Moderate(2, room, nickname, 60, ""), Moderate(3, room, nickname, 0, ""))
-    assert op.until(Notice) == Notice(f"{nickname} was banned from {room}")
+    assert op.until(Notice) == Notice(f"{nickname} was banned from {room} for 60 s")
     assert op.until(Notice) == Notice(f"{nickname} was let back into {room}")
 
 
@@ -271,7 +271,7 @@ def goodbye(place: Place) -> None:
         server.process.terminate()
         for client in (ann, stranger):
             assert client.until_closed() == [Goodbye(2_500, "the server is shutting down")]
-            assert client.form.closed_with == (None if place.form == "frames" else 1001)
+            assert client.form.closed_with == (None if place.form == "frames" else 1012)
             client.close()
         assert server.process.wait(30) == 0
         place.clients += other.clients

@@ -129,6 +129,7 @@ class Model(RuleBasedStateMachine):
         count = len(self.queue)
         waiting = self.entries[len(self.entries) - count :]
         assert self.queue.queued_bytes == sum(len(entry.data) + ENTRY_BYTES for entry in waiting)
+        assert self.ways.turn.queued_bytes == self.queue.queued_bytes
 
     @invariant()
     def what_came_is_what_went_out(self) -> None:

@@ -137,14 +137,14 @@ class TestClosing:
         assert alice.types() == ["joined", "chat", "left"]
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_goodbye_goes_with_1001(self, kind: str) -> None:
+    def test_goodbye_goes_with_1012(self, kind: str) -> None:
         chat = Chat()
         alice = joined(chat, "alice", kind)
         stranger = Person(chat, kind)
         ended = chat.factory.shut_down(250, "an update")
         for person in (alice, stranger):
             assert person.read() == [Goodbye(250, "an update")]
-            assert person.closed == (CloseCode.GOING_AWAY, "an update")
+            assert person.closed == (CloseCode.SERVICE_RESTART, "an update")
         assert ended.called
         assert chat.is_empty()
 
@@ -153,7 +153,7 @@ class TestClosing:
         alice = joined(chat, "alice")
         chat.factory.shut_down(250, "é" * 100)
         assert alice.read() == [Goodbye(250, "é" * 100)]
-        assert alice.closed == (CloseCode.GOING_AWAY, "é" * 61)
+        assert alice.closed == (CloseCode.SERVICE_RESTART, "é" * 61)
 
     def test_whoever_does_not_take_part_in_it_is_let_go_all_the_same(self) -> None:
         chat = Chat(Limits(close_timeout_s=5))

@@ -123,8 +123,8 @@ def test_over_tls_it_is_the_same(tmp_path: Path) -> None:
         assert bob.until("chat")["text"] == "x" * 4_000
         server.process.send_signal(signal.SIGTERM)
         for peer in (ann, bob):
-            assert peer.until("goodbye")["retry_ms"] == 1_000
-            assert peer.closed_with() == 1001
+            assert 1_000 <= peer.until("goodbye")["retry_ms"] < 1_010
+            assert peer.closed_with() == 1001  # it is a page
         assert server.process.wait(PATIENCE_S) == -signal.SIGTERM  # as twistd ends
         assert_log_is_clean(server)
 
@@ -220,7 +220,7 @@ class TestEnding:
                 goodbye = client.until(Goodbye)
                 assert goodbye.text == "the server is shutting down"
                 client.until_closed()
-                assert client.form.closed_with in (None, 1001)
+                assert client.form.closed_with in (None, 1012)
                 client.close()
             begun.settimeout(PATIENCE_S)
             with suppress(ConnectionResetError):  # there is nothing to say to half a request

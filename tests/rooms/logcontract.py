@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from chatproto.rooms.log import Receipt, RoomLog
+from chatproto.rooms.log import REMOVED, Receipt, RoomLog
 from chatproto.rooms.words import searched_words, words_of
 from chatproto.wire.messages import MAX_U64, Chat
 
@@ -424,6 +424,72 @@ class RoomLogContract:
             self.close(log)
 
         check()
+
+    # --- removing -------------------------------------------------------------------------------------------
+
+    def remove(self, log: RoomLog, room: str, seq: int) -> bool:
+        """Remove and wait."""
+        return self.answer(log.remove(room, seq))
+
+    def texts(self, log: RoomLog, room: str) -> list[tuple[int, str]]:
+        """All that is kept of a room."""
+        first, last = self.bounds(log, room)
+        return [(chat.seq, chat.text) for chat in self.answer(log.read(room, first, last, AMPLE_BYTES))]
+
+    def test_what_is_removed_leaves_its_number_and_who_said_it(self, log: RoomLog, told: Told) -> None:
+        for room in ("a", "b"):
+            self.fill(log, room, 3)
+        assert self.remove(log, "a", 2)
+        assert self.texts(log, "a") == [(1, "text 1"), (2, REMOVED), (3, "text 3")]
+        assert self.texts(log, "b") == [(1, "text 1"), (2, "text 2"), (3, "text 3")]
+        [chat] = self.answer(log.pick("a", [2], AMPLE_BYTES))
+        assert (chat.nick, chat.time, chat.text) == ("ann", told.chats("a")[1].time, REMOVED)
+        assert self.say(log, "a", "next").seq == 4
+        assert len(told.chats("a")) == 4
+
+    def test_what_is_removed_is_not_found_any_more(self, log: RoomLog) -> None:
+        for text in ("red fish", "red bird", "red fish"):
+            self.say(log, "a", text)
+        assert self.remove(log, "a", 1)
+        assert self.find(log, "a", "fish") == ([3], False)
+        assert self.find(log, "a", "red") == ([2, 3], False)
+        assert self.find(log, "a", "removed") == ([1], False)
+
+    def test_what_is_not_kept_cannot_be_removed(self, log: RoomLog) -> None:
+        self.fill(log, "a", 2)
+        removed = [self.remove(log, "a", seq) for seq in (0, 3, MAX_U64)]
+        assert removed == [False] * 3
+        assert not self.remove(log, "nowhere", 1)
+        assert self.texts(log, "a") == [(1, "text 1"), (2, "text 2")]
+
+    def test_what_is_removed_twice_is_removed(self, log: RoomLog) -> None:
+        self.say(log, "a", "fish")
+        assert [self.remove(log, "a", 1), self.remove(log, "a", 1)] == [True, True]
+        assert self.texts(log, "a") == [(1, REMOVED)]
+        assert self.find(log, "a", "removed") == ([1], False)
+
+    def test_what_is_removed_does_not_come_back_under_its_id(self, log: RoomLog, told: Told) -> None:
+        receipt = self.say(log, "a", "fish", id=7)
+        self.remove(log, "a", 1)
+        assert self.say(log, "a", "fish", id=7) == receipt
+        assert self.texts(log, "a") == [(1, REMOVED)]
+        assert len(told.kept) == 1
+
+    def test_what_was_just_said_can_be_removed(self, log: RoomLog) -> None:
+        said = log.append("a", "ann", "ann", 0, "fish", 1)
+        removed = log.remove("a", 1)
+        self.answer(said)
+        assert self.answer(removed)
+        assert self.texts(log, "a") == [(1, REMOVED)]
+
+    def test_what_is_removed_while_a_room_is_prepared_is_not_shown_there(self, log: RoomLog) -> None:
+        self.fill(log, "a", 2)
+        removed = log.remove("a", 1)
+        preparing = log.prepare("a")
+        if preparing is not None:
+            self.wait(preparing)
+        assert self.answer(removed)
+        assert self.texts(log, "a") == [(1, REMOVED), (2, "text 2")]
 
     # --- any range ------------------------------------------------------------------------------------------
 

@@ -191,6 +191,9 @@ class AsyncLog:
     def pick(self, room: str, seqs: Sequence[int], max_bytes: int) -> Deferred[list[Chat]]:
         return self._ask(self.reads, lambda: self.inner.pick(room, seqs, max_bytes))
 
+    def remove(self, room: str, seq: int) -> Deferred[bool]:
+        return self._ask(self.appends, lambda: self.inner.remove(room, seq))
+
     def _ask(self, waiting: deque[_Answer], find_out: Callable[[], Any]) -> Deferred[Any]:
         answer = _Answer(lambda: self._find_out(find_out))
         if self._fired:

@@ -35,7 +35,7 @@ from chatproto.wire.messages import (
     Say,
 )
 
-SMALL = Limits(max_queued_bytes=16_384)
+SMALL = Limits(max_queued_bytes=16_384, max_messages_per_s=0)
 KIB = "x" * 1_000
 
 

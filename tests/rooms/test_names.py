@@ -563,6 +563,34 @@ class TestNicknames:
         registry.release(parse_nick("carol"), "bob")
         assert registry.find("bob") == "bob"
 
+    @pytest.mark.parametrize(
+        ("held", "wanted", "free"),
+        [
+            (["ann"], "ann", "ann2"),
+            (["ann", "ANN2", "ann3"], "Ann", "Ann4"),
+            (["x" * 32], "x" * 32, "x" * 31 + "2"),
+            (["bill"], "BiII", "BiII2"),
+            (["שלום"], "שלום", "שלום2"),
+            (["ann", *(f"ann{digit}" for digit in range(2, 10))], "ann", "ann_"),
+        ],
+    )
+    def test_a_free_name_like_one_that_is_not(self, held: list[str], wanted: str, free: str) -> None:
+        """It can really be claimed, and looking for it claims nothing."""
+        registry = taken(*held)
+        assert registry.free_like(parse_nick(wanted), "new") == free
+        assert len(registry) == len(held)
+        assert registry.claim(parse_nick(free), "new") is None
+
+    def test_a_free_name_is_none_that_one_has_already(self) -> None:
+        """Who is `ann2` asked for another."""
+        assert taken("ann", "ann2").free_like(parse_nick("ann"), "ann2") == "ann3"
+
+    def test_no_free_name_is_invented_for_ever(self) -> None:
+        """There is an end to the trying."""
+        endings = ["", *"23456789", "_", *map(str, range(10, 30))]
+        registry = taken(*(f"ann{ending}" for ending in endings))
+        assert registry.free_like(parse_nick("ann"), "new") is None
+
     def test_rename_to_a_variant(self) -> None:
         """One's own name is not in the way, and the old one takes nothing from the new one with it."""
         registry: Nicknames[str] = Nicknames()

@@ -7,7 +7,7 @@ from rooms.outlets import AsyncLog, Broken, Failures, assert_nothing_is_left
 
 from chatproto.limits import Limits
 from chatproto.rooms.log import MemoryLog
-from chatproto.rooms.moderation import Action
+from chatproto.rooms.moderation import Action, Kind, Rule, Target
 from chatproto.testing import ChatInMemory
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Chat, End, Join, Left, Ping, Pong, Roster, Say, Welcome, Who
@@ -60,7 +60,7 @@ def test_what_changed_meanwhile_counts() -> None:
     world = World(limits=Limits(max_rooms=1))
     ann, bob, eve = (world.chat.join(nick, room) for nick, room in (("ann", "a"), ("Ann", "a"), ("eve", "a")))
     dora = world.chat.join("dora", "b")
-    world.chat.hub.moderation.set(Action.BAN, "a", "eve", 60)
+    world.chat.hub.moderation.set(Rule(Action.BAN, "a", Target(Kind.NICK, "eve")))
     world.settle()
     assert ann.errors == []
     assert bob.errors == [ErrorCode.NICK_TAKEN]

@@ -719,7 +719,7 @@ class TestReading:
     """Who does not read what they asked for is not read from."""
 
     def test_requests_wait_while_answers_are_not_read(self) -> None:
-        chat = ChatInMemory(Limits(max_queued_bytes=16_384))
+        chat = ChatInMemory(Limits(max_queued_bytes=16_384, max_messages_per_s=0))
         ann = chat.join("ann")
         ann.stop_reading()
         for _ in range(100):
@@ -750,7 +750,7 @@ class TestReading:
                 super().resume()
                 self.calls += "r"
 
-        chat = ChatInMemory(Limits(max_queued_bytes=16_384))
+        chat = ChatInMemory(Limits(max_queued_bytes=16_384, max_messages_per_s=0))
         ann = join(Counting, chat, "ann")
         for _ in range(3):
             ann.stop_reading()
@@ -791,7 +791,7 @@ class TestEndOfInput:
         assert not ann.is_connected
 
     def test_who_reads_slowly_still_gets_all_answers(self) -> None:
-        chat = ChatInMemory(Limits(max_queued_bytes=16_384))
+        chat = ChatInMemory(Limits(max_queued_bytes=16_384, max_messages_per_s=0))
         ann = chat.join("ann")
         ann.stop_reading()
         ann.ask(*[Ping(1)] * 5_000)

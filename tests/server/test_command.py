@@ -134,7 +134,7 @@ class TestForeground:
     def test_a_place_where_nobody_can_listen_is_one_sentence(
         self, tmp_path: Path, endpoint: str, reason: str
     ) -> None:
-        refused = run(tmp_path, "-n", "chat", "--listen", endpoint)
+        refused = run(tmp_path, "-n", "chat", "--open", "--listen", endpoint)
         assert refused.returncode == 1
         shown = refused.stdout + refused.stderr
         assert f"cannot listen, {reason}" in shown

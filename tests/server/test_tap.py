@@ -11,12 +11,15 @@ from twisted.python.usage import UsageError
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.server import tap
 from chatproto.server.service import ChatService
+from chatproto.server.settings import GROUPS, SETTINGS
 from chatproto.version import __version__
 
 HISTORY = [known.name for known in fields(HistoryLimits)]
 EVERY = fields(Limits) + fields(HistoryLimits)
 LIMITS = [pytest.param(known.name, known.default, id=known.name) for known in EVERY]
-SECONDS = [known.name for known in EVERY if known.name.endswith("_s")]
+SECONDS = [known.name for known in EVERY if isinstance(known.default, float)]
+SETTING = {setting.name: setting for setting in SETTINGS}
+SWITCHES = [setting for setting in SETTINGS if isinstance(setting.default, bool)]
 LONGEST_S = {known.name: f"{known.metadata['most']:,}" for known in EVERY}
 
 
@@ -39,7 +42,7 @@ def refusal(*arguments: str) -> str:
     return sentence
 
 
-def help_text(width: int = 200) -> str:
+def help_text(width: int = 400) -> str:
     return tap.Options().getUsage(width)
 
 
@@ -48,33 +51,40 @@ class TestHelp:
     def test_shows_every_limit_with_its_unit_and_its_default(self, limit: str, default: float) -> None:
         [line] = [line for line in help_text().splitlines() if line.strip().startswith(f"{option(limit)}=")]
         assert line.endswith(f"[default: {default}]")
+        words = limit.split("_")
         unit = {"bytes": "bytes", "chars": "characters", "s": "seconds", "messages": "messages"}.get(
-            limit.split("_")[-1], ""
+            words[-1], ""
         )
+        if words[-2:] == ["per", "s"]:
+            unit = "second"
         assert unit in line.lower()
 
     def test_begins_with_where_to_listen_and_has_the_limits_apart(self) -> None:
-        shown = re.findall(r"^ +(--[\w-]+)|^([\w ]+):$", help_text(80), re.MULTILINE)
+        shown = re.findall(r"^ {6}(--[\w-]+)|^([\w ]+):$", help_text(80), re.MULTILINE)
         names = [name or heading for name, heading in shown]
-        assert names == [
-            "Options",
-            *("--listen", "--room", "--history", "--origin", "--deflate", "--help", "--version"),
-            "Limits",
-            *(option(known.name) for known in fields(Limits)),
-            "Limits of the file of the history",
-            *(option(name) for name in HISTORY),
-        ]
+        expected: list[str] = []
+        for group in GROUPS:
+            expected += [group, *(setting.option for setting in SETTINGS if setting.group == group)]
+            if group == "Options":
+                no = [setting.option.replace("--", "--no-", 1) for setting in SWITCHES]
+                expected += sorted(["--check", "--config", "--help", "--print-config", "--version", *no])
+        assert names == expected
+        assert names[:3] == ["Options", "--listen", "--open"]
+        at = names.index("Limits")
+        assert names[at + 1 :][: len(fields(Limits))] == [option(known.name) for known in fields(Limits)]
 
     def test_says_where_it_listens_unless_told_otherwise(self) -> None:
         assert "[default: tcp:9000:interface=127.0.0.1]" in help_text()
-        assert parse()["listen"] == ["tcp:9000:interface=127.0.0.1"]
+        assert parse()["listen"] == ("tcp:9000:interface=127.0.0.1",)
 
     def test_ends_with_what_it_is(self) -> None:
         assert help_text(80).strip().endswith("all on the same port.")
 
-    @pytest.mark.parametrize("width", [40, 80, 200])
+    @pytest.mark.parametrize("width", [60, 80, 200])
     def test_loses_no_option_at_any_width(self, width: int) -> None:
-        assert help_text(width).count("      --") == 7 + len(EVERY)
+        assert (
+            len(re.findall(r"^ {6}--", help_text(width), re.MULTILINE)) == len(SETTINGS) + len(SWITCHES) + 5
+        )
 
     def test_the_version_is_its_own(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
@@ -89,7 +99,7 @@ class TestWhatIsTaken:
 
     @pytest.mark.parametrize(("limit", "default"), LIMITS)
     def test_every_limit_can_be_set(self, limit: str, default: float) -> None:
-        wanted = default * 2 or 7
+        wanted = min(default * 2 or 7, SETTING[limit].most)
         options = parse(option(limit), str(wanted))
         assert getattr(options["history_limits" if limit in HISTORY else "limits"], limit) == wanted
 
@@ -99,12 +109,13 @@ class TestWhatIsTaken:
         assert getattr(options["history_limits" if limit in HISTORY else "limits"], limit) == 1.5
 
     def test_several_endpoints_may_be_listened_on(self) -> None:
-        assert parse("--listen", "tcp:1", "--listen", "unix:/a")["listen"] == ["tcp:1", "unix:/a"]
+        listening = parse("--open", "--listen", "tcp:1", "--listen", "unix:/a")["listen"]
+        assert listening == ("tcp:1", "unix:/a")
 
     def test_several_origins_may_be_let_in(self) -> None:
-        assert parse()["origins"] == []
-        origins = ["https://example.org", "http://localhost:8080", "*", "null"]
-        assert parse(*(f"--origin={origin}" for origin in origins))["origins"] == origins
+        assert parse()["origin"] == ()
+        origins = ("https://example.org", "http://localhost:8080", "*", "null")
+        assert parse(*(f"--origin={origin}" for origin in origins))["origin"] == origins
 
     def test_one_option_turns_compression_on(self) -> None:
         without, with_it = tap.makeService(parse()), tap.makeService(parse("--deflate"))
@@ -181,8 +192,17 @@ class TestWhatIsRefused:
             ("tcp", "port"),
             ("tcp:9000:interfaces=127.0.0.1", "interfaces"),
             ("ssl:9000:privateKey=/nowhere/key.pem", "/nowhere/key.pem"),
-            ("systemd:domain=INET:index=3", "list index out of range"),
-            ("", "Unknown endpoint type: ''"),
+            ("systemd:domain=INET:index=3", "systemd has passed no such socket, none at all"),
+            ("tcp:9000:faces=web,gopher", "there is no face 'gopher'; faces are web, frames, lines"),
+            ("tcp:9000:faces=", "there is no face ''"),
+            ("tcp:9000:faces=web:faces=lines", "faces= stands there twice"),
+            ("tls:/nowhere:9443", "/nowhere/fullchain.pem cannot be read: no such file or directory"),
+            ("tls:", "tls: needs the directory with fullchain.pem and privkey.pem"),
+            ("tls:/nowhere:haproxy:tcp:1", "/nowhere/fullchain.pem"),
+            ("haproxy:", "Unknown endpoint type: ''"),
+            ("haproxy", "Unknown endpoint type: ''"),
+            ("haproxy:ssl:9443:privateKey=key.pem", "haproxy: comes before TLS"),
+            ("systemd:colour=red", "systemd: has no colour"),
         ],
     )
     def test_an_endpoint_that_does_not_exist(self, description: str, reason: str) -> None:
@@ -190,11 +210,49 @@ class TestWhatIsRefused:
         assert sentence.startswith(f"--listen {description!r} is no endpoint that can be used: ")
         assert reason in sentence
 
-    def test_one_bad_endpoint_among_good_ones(self) -> None:
-        assert "'nonsense:1'" in refusal("--listen", "tcp:1", "--listen", "nonsense:1", "--listen", "tcp:2")
+    def test_an_endpoint_without_a_name(self) -> None:
+        assert refusal("--listen", "") == "--listen needs an endpoint, such as tcp:9000"
 
-    def test_an_unknown_option(self) -> None:
-        assert "--max-people" in refusal("--max-people", "3")
+    def test_one_bad_endpoint_among_good_ones(self) -> None:
+        options = [f"--listen={text}" for text in ("unix:/a", "nonsense:1", "unix:/b")]
+        assert "'nonsense:1'" in refusal(*options)
+
+    @pytest.mark.parametrize(
+        ("description", "place"),
+        [
+            ("tcp:9000", "0.0.0.0"),
+            ("tcp:9000:interface=192.0.2.7", "192.0.2.7"),
+            ("tcp:9000:192.0.2.7", "192.0.2.7"),
+            ("tcp6:9000", "::"),
+            (r"tcp6:9000:interface=2001\:db8\:\:1", "2001:db8::1"),
+            ("haproxy:tcp:9000", "0.0.0.0"),
+            ("tcp:9000:faces=web", "0.0.0.0"),
+        ],
+    )
+    def test_to_let_everybody_in_without_saying_so(self, description: str, place: str) -> None:
+        assert refusal("--listen", description) == (
+            f"--listen {description!r} lets anybody who reaches {place} talk, without an account: "
+            "give --open too if that is meant, or interface=127.0.0.1"
+        )
+        assert parse("--listen", description, "--open")["listen"] == (description,)
+
+    @pytest.mark.parametrize(
+        "description",
+        ["tcp:1:interface=127.0.0.2", r"tcp6:1:interface=\:\:1", "tcp:1:127.0.0.1:50", "unix:/run/chat.sock"],
+    )
+    def test_but_not_to_let_in_who_is_on_this_machine(self, description: str) -> None:
+        assert parse("--listen", description)["open"] is False
+
+    @pytest.mark.parametrize(
+        ("network", "reason"),
+        [("nearby", "'nearby' is no network"), ("10.0.0.0/99", "'10.0.0.0/99' is no network")],
+    )
+    def test_a_proxy_that_is_nowhere(self, network: str, reason: str) -> None:
+        assert refusal("--trusted-proxy", network).startswith(f"--trusted-proxy {reason}: ")
+
+    def test_an_unknown_option_and_names_one_that_is_like_it(self) -> None:
+        assert refusal("--max-romms", "3") == "there is no option --max-romms; did you mean --max-rooms?"
+        assert refusal("--zebra", "3") == "there is no option --zebra"
 
     def test_an_option_without_its_value(self) -> None:
         assert "--listen" in refusal("--listen")
@@ -217,7 +275,7 @@ class TestWhatIsRefused:
 
 class TestMakeService:
     def test_makes_the_service_that_the_options_describe(self) -> None:
-        service = tap.makeService(parse("--listen", "tcp:1", "--room", "tea", "--max-rooms", "7"))
+        service = tap.makeService(parse("--open", "--listen", "tcp:1", "--room", "tea", "--max-rooms", "7"))
         assert isinstance(service, ChatService)
         assert service.endpoints == ("tcp:1",)
         assert service.default_room == "tea"

@@ -65,7 +65,7 @@ class Acceptor:
             raise TypeError("origins is a collection of them, not a str")
         self.connections = connections
         self._factory = factory
-        self._origins = tuple(origins)
+        self.origins = tuple(origins)
         self._deflate = deflate
 
     def check(self, head: Head, peer: object, is_secure: bool) -> Request | Refusal:
@@ -73,7 +73,7 @@ class Acceptor:
         request = check_request(head, peer, is_secure)
         if isinstance(request, Refusal):
             return request
-        if not origin_allowed(request, self._origins):
+        if not origin_allowed(request, self.origins):
             return Refusal(403, "Pages from there may not open a WebSocket here.\n")
         if not self.connections.take_place(request):
             return _NO_ROOM

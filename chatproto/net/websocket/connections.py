@@ -23,12 +23,15 @@ __all__ = ["Connections"]
 
 
 class Connections:
-    """All connections of one kind: their *limits*, their timer, the end of each reactor turn."""
+    """All connections of one kind: their *limits*, their timer, the end of each reactor turn.
 
-    def __init__(self, clock: IReactorTime, limits: WebSocketLimits) -> None:
+    With *turn* that is one they have in common with others.
+    """
+
+    def __init__(self, clock: IReactorTime, limits: WebSocketLimits, turn: Turn | None = None) -> None:
         self.clock = clock
         self.limits = limits
-        self.turn = Turn(clock, limits.stall_timeout_s)
+        self.turn = Turn(clock, limits.stall_timeout_s) if turn is None else turn
         self.deadlines = Deadlines(clock)
         self.ping_mark = os.urandom(8)
         """What pings of the layer's own begin with, so that no pong to one is taken for the application's."""

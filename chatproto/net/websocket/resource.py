@@ -13,6 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from chatproto.limits import WebSocketLimits
+from chatproto.net.sendqueue import Turn
 from chatproto.net.websocket.accepting import Acceptor, Agreement
 from chatproto.net.websocket.connections import Connections
 from chatproto.net.websocket.interfaces import ServerFactory
@@ -30,8 +31,8 @@ __all__ = ["WebSocketResource"]
 class WebSocketResource(Resource):
     """A place in a site where WebSockets are opened; the arguments are those of `WebSocketFactory`.
 
-    Behind the opening handshake the connection is this layer's alone: twisted.web has no part in it. Paths
-    below its own are its as well; `request.path` tells.
+    With *turn* they are flushed together with others. Behind the opening handshake the connection is this
+    layer's alone: twisted.web has no part in it. Paths below its own are its as well; `request.path` tells.
     """
 
     isLeaf = True
@@ -44,13 +45,19 @@ class WebSocketResource(Resource):
         origins: Collection[str] = (),
         deflate: Deflate | None = None,
         reactor: Any = None,
+        turn: Turn | None = None,
     ) -> None:
         super().__init__()
         if reactor is None:
             from twisted.internet import reactor
         clock: IReactorTime = reactor
-        self.connections = Connections(clock, limits or WebSocketLimits())
+        self.connections = Connections(clock, limits or WebSocketLimits(), turn)
         self._acceptor = Acceptor(factory, self.connections, origins, deflate)
+
+    def renew(self, limits: WebSocketLimits, origins: Collection[str]) -> None:
+        """Go by these from now on. What is bounded from a connection's beginning stays as it was for it."""
+        self.connections.limits = limits
+        self._acceptor.origins = tuple(origins)
 
     def shut_down(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> Deferred[None]:
         """Close all connections, and refuse new ones with 503; fires when the last one is gone."""
