@@ -2,8 +2,14 @@
 
 from dataclasses import fields
 
-from chatproto import Limits, __version__
+from twisted.internet.task import Clock
+
+from chatproto import ChatFactory, Hub, Limits, __version__
 from chatproto.limits import MOST, HistoryLimits, WebSocketLimits
+from chatproto.server.config import shown
+from chatproto.server.delay import ReactorDelay
+from chatproto.server.metrics import ChatCollector
+from chatproto.server.settings import SETTINGS
 from chatproto.wire.connection import TRANSITIONS
 
 project = "chatproto"
@@ -35,6 +41,17 @@ def _limits(kind: type) -> str:
     return "\n".join(rows)
 
 
+def _figures() -> str:
+    """What `/metrics` has of the chat, as a table: from what it says of a chat in which nothing happened."""
+    hub = Hub(Clock())
+    rows = ["| figure | kind | labels | what it is |", "| --- | --- | --- | --- |"]
+    for family in ChatCollector(hub, [ChatFactory(hub)], ReactorDelay(Clock())).collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({f"`{label}`" for sample in family.samples for label in sample.labels} - {"`le`"})
+        rows.append(f"| `{name}` | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    return "\n".join(rows)
+
+
 def _states() -> str:
     """The life of a WebSocket connection, drawn from its own table."""
     newline = r"\n"
@@ -52,9 +69,20 @@ def _states() -> str:
     return "\n".join(["```{graphviz}", ":alt: the states of a connection", "", *lines, "```"])
 
 
+def _settings() -> str:
+    """Every setting of the server: what it is by default, and when another value holds."""
+    rows = ["| key | default | another value holds | what it is |", "| --- | --- | --- | --- |"]
+    for setting in SETTINGS:
+        default = shown(setting.default)
+        rows.append(f"| `{setting.name}` | `{default}` | {setting.effect.value} | {setting.meaning} |")
+    return "\n".join(rows)
+
+
 myst_substitutions = {
+    "settings": _settings(),
     "limits": _limits(Limits),
     "history_limits": _limits(HistoryLimits),
     "websocket_limits": _limits(WebSocketLimits),
+    "figures": _figures(),
     "states": _states(),
 }

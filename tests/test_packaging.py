@@ -132,6 +132,13 @@ class TestWheel:
             if path.suffix in (".py", ".pyi", ".pxd") or path.name == "py.typed":
                 assert str(path.relative_to(ROOT)) in names
 
+    def test_has_every_file_of_the_page(self, names: list[str]) -> None:
+        page = {
+            str(path.relative_to(ROOT)) for path in (ROOT / "chatproto" / "page").iterdir() if path.is_file()
+        }
+        assert {f"chatproto/page/{name}" for name in ("index.html", "page.css", "chat.js", "icon.svg")} < page
+        assert page <= set(names)
+
     def test_has_the_compiled_modules_and_not_their_sources(self, names: list[str]) -> None:
         libraries = [name for name in names if name.endswith(".so")]
         assert COMPILED
