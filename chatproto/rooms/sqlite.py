@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -79,16 +79,17 @@ class SqliteLog:
     """Keeps what is said in the SQLite file at *path*, which is made if it is not there.
 
     Raises `HistoryUnusable`, with one sentence, for a file that is no history, is damaged, or that another
-    server is writing to. Answers are given in *reactor*; *wall_clock* gives seconds since 1970.
+    server is writing to. Answers are given in *reactor*, which provides
+    `IReactorFromThreads` and `IReactorTime`; *wall_clock* gives seconds since 1970.
 
-    `trouble` says why nothing can be kept at the moment, and is empty else; *changed* is called with each
-    change of it. Every message is tried all the same, and what can be put right is.
+    `trouble` says why nothing can be kept at the moment, and is empty else. Every message is tried all
+    the same, and what can be put right is.
     """
 
     def __init__(
         self,
         path: str,
-        reactor: IReactorFromThreads,
+        reactor: Any,
         limits: Limits | None = None,
         history: HistoryLimits | None = None,
         wall_clock: Callable[[], float] = time.time,
@@ -96,6 +97,7 @@ class SqliteLog:
         self.path = os.path.abspath(path)
         self.trouble = ""
         self._call: Call = reactor.callFromThread
+        self._call_later: Callable[[float, Callable[[], None]], object] = reactor.callLater
         self._limits = limits or Limits()
         self._history = history or HistoryLimits()
         self._wall_clock = wall_clock
@@ -425,7 +427,9 @@ class SqliteLog:
             if left:
                 self._untold.popleft()
         if self._untold:
-            self._call(self._tell)
+            # Not by `callFromThread`: it wakes the reactor up through a pipe, and whoever writes to a pipe gives
+            # the interpreter away.
+            self._call_later(0, self._tell)
         elif not self._running:
             self._end()
 

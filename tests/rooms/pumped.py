@@ -35,6 +35,10 @@ class Pump:
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._calls.put((callable, args, kwargs))
 
+    def callLater(self, delay_s: float, callable: Callable[..., Any], *args: object) -> None:
+        assert not delay_s
+        self.callFromThread(callable, *args)
+
     def callInThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
         raise NotImplementedError
 
