@@ -427,8 +427,8 @@ class SqliteLog:
             if left:
                 self._untold.popleft()
         if self._untold:
-            # Not by `callFromThread`: it wakes the reactor up through a pipe, and whoever writes to a pipe gives
-            # the interpreter away.
+            # Not by `callFromThread`: it wakes the reactor up through a pipe, and whoever writes to a pipe
+            # gives the interpreter away.
             self._call_later(0, self._tell)
         elif not self._running:
             self._end()
