@@ -9,7 +9,7 @@ from dataclasses import replace
 from chatproto.limits import Limits
 from chatproto.wire.messages import Chat
 
-__all__ = ["ENVELOPE_BYTES", "Recent", "Remembered", "cost_bytes", "take_bytes"]
+__all__ = ["ENVELOPE_BYTES", "Recent", "Remembered", "cost_bytes", "take_bytes", "text_cost_bytes"]
 
 ENVELOPE_BYTES = 400
 """What a message takes in memory beside its text."""
@@ -136,10 +136,14 @@ class Recent:
         self._filled.pop(room, None)
 
 
-def cost_bytes(chat: Chat) -> int:
+def text_cost_bytes(text: str) -> int:
     """About what a message takes in memory: its text (up to 4 bytes a character), its fields, its place."""
-    text = chat.text
     return ENVELOPE_BYTES + (len(text) if text.isascii() else 4 * len(text))
+
+
+def cost_bytes(chat: Chat) -> int:
+    """The same of a message that has its number."""
+    return text_cost_bytes(chat.text)
 
 
 def take_bytes(chats: Iterable[Chat], max_bytes: int) -> list[Chat]:

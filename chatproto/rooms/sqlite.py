@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
-from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes
+from chatproto.rooms.remembered import Recent, Remembered, take_bytes, text_cost_bytes
 from chatproto.rooms.spread import Spread
 from chatproto.rooms.sqlite_file import Ownership, open_history
 from chatproto.rooms.sqlite_reader import RoomFacts, facts_of, pick, read, search
@@ -198,10 +198,10 @@ class SqliteLog:
         """See `RoomLog.append`."""
         if self._closings:
             raise NotStored("the history is closed; nobody saw it")
-        self._unkept_bytes += _cost_bytes(text)
-        if self._unkept_bytes > self._history.max_unkept_bytes:
-            self._unkept_bytes -= _cost_bytes(text)
+        cost_bytes = text_cost_bytes(text)
+        if self._unkept_bytes + cost_bytes > self._history.max_unkept_bytes:
             raise NotStored("the history cannot keep up; nobody saw it")
+        self._unkept_bytes += cost_bytes
         state = self._rooms.get(room)
         if state is None:
             state = self._rooms[room] = _Room()
@@ -211,7 +211,7 @@ class SqliteLog:
         # A clock that is set back must not turn the history round, not even over a restart.
         self._newest_ms = max(self._newest_ms, int(self._wall_clock() * 1000))
         answer: Deferred[Receipt] = Deferred()
-        self._writings.put(Said(room, nick, key, id, text, sender, self._newest_ms, answer))
+        self._writings.put(Said(room, nick, key, id, text, sender, self._newest_ms, answer, cost_bytes))
         return answer
 
     def bounds(self, room: str) -> tuple[int, int]:
@@ -436,7 +436,7 @@ class SqliteLog:
     def _tell_of(self, said: Said, outcome: Outcome, rooms: dict[str, tuple[int, int]]) -> None:
         name = said.room
         state = self._rooms[name]
-        self._unkept_bytes -= _cost_bytes(said.text)
+        self._unkept_bytes -= said.cost_bytes
         state.unkept -= 1
         if isinstance(outcome, Chat):
             if not state.number:
@@ -494,8 +494,3 @@ def _size_bytes(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _cost_bytes(text: str) -> int:
-    """About what a message takes in memory while it waits."""
-    return ENVELOPE_BYTES + (len(text) if text.isascii() else 4 * len(text))

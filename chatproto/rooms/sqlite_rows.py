@@ -39,6 +39,8 @@ class Said(NamedTuple):
     time_ms: int
     answer: Any
     """Whoever waits for the outcome; nothing to the writer."""
+    cost_bytes: int
+    """What it takes in memory meanwhile."""
 
 
 MessageRow = tuple[int, int, str, str, str | None, int]

@@ -228,7 +228,7 @@ class Writer:
         outcomes: list[Outcome] = []
         messages: list[MessageRow] = []
         next_number = self._next_number
-        for room, nick, key, id, text, _, time_ms, _ in batch:
+        for room, nick, key, id, text, _, time_ms, _, _ in batch:
             if id:
                 receipt = known.get((key, id))
                 earlier = fresh.get((key, id))
