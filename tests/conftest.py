@@ -7,6 +7,7 @@ sets, a test that is skipped for whatever other reason has failed.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -17,6 +18,13 @@ settings.register_profile("plain", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "plain"))
 
 SLOW = "slow: pytest --slow runs it"
+
+
+# What runs in the background may have been told to ignore what a terminal sends, and hands that down to the
+# programs that are tested. What is handled is not handed down.
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
