@@ -153,7 +153,10 @@ class KnownIds:
         for key, id, seq, time_ms in rows:
             if self._newest.get((key, id)) == (seq, time_ms):
                 del self._newest[key, id]
-            self._free.pop(key, None)
+            first, end = self._free.get(key, (0, 0))
+            if first <= id < end:
+                # Of the rest nothing is in `said`. Ids mostly ascend, so their keys need not be asked about again.
+                self._free[key] = (id + 1, end)
         if rows:
             del self._unwritten[-len(rows) :]
         if not self._unwritten:

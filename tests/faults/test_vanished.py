@@ -86,7 +86,7 @@ def test_it_is_found_within_a_minute(how: str, tmp_path: Path) -> None:
     """One that nobody sends anything to, and one that is sent something each second."""
     with two_machines() as (near, far):
         twistd = [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "chat"]
-        listen = ["--listen", "tcp:0:interface=10.203.0.1", "--listen", f"unix:{tmp_path}/socket"]
+        listen = ["--open", "--listen", "tcp:0:interface=10.203.0.1", "--listen", f"unix:{tmp_path}/socket"]
         with Server(command=["ip", "netns", "exec", near, *twistd, *listen]) as server:
             # A Unix socket is reached from any network namespace.
             witnesses = {room: Framed(unix_socket(tmp_path / "socket")) for room in ("quiet", "busy")}
