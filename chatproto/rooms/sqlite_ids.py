@@ -155,7 +155,7 @@ class KnownIds:
                 del self._newest[key, id]
             first, end = self._free.get(key, (0, 0))
             if first <= id < end:
-                # Of the rest nothing is in `said`. Ids mostly ascend, so their keys need not be asked about again.
+                # Of the rest nothing is in `said`. Ids mostly ascend, so they need not be asked for again.
                 self._free[key] = (id + 1, end)
         if rows:
             del self._unwritten[-len(rows) :]
