@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from chatproto.client.client import ChatClient
 from chatproto.client.outcomes import Disconnected, Refused, TooManyWaiting
 from chatproto.client.plain import ACTION, PlainScreen, names
-from chatproto.client.typed import Command, Said, Unknown, help_lines, moderation, parse
+from chatproto.client.typed import ACTIONS, Command, Said, Unknown, help_lines, moderation, parse
 from chatproto.wire.errors import ErrorCode
 
 __all__ = ["Commands"]
@@ -46,7 +46,7 @@ class Commands:
             "help": self._help,
             "quit": self._quit_now,
         }
-        for name in ("kick", "ban", "unban", "mute", "unmute"):
+        for name in ACTIONS:
             self._commands[name] = partial(self._moderate, name)
 
     @property

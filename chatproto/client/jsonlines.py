@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from chatproto.client.client import ChatClient
 from chatproto.client.events import ChatEvents
 from chatproto.client.outcomes import Disconnected, Receipt, Refused, TooManyWaiting
+from chatproto.client.typed import ACTIONS
 from chatproto.wire.jsonform import to_object
 from chatproto.wire.messages import (
     Chat,
@@ -34,7 +35,6 @@ __all__ = ["JsonEvents", "JsonRequests"]
 
 MAX_AT_A_TIME = 100
 """Requests that wait for the server; lines that come then wait too."""
-ACTIONS = {"kick": 1, "ban": 2, "unban": 3, "mute": 4, "unmute": 5}
 
 
 class JsonEvents(ChatEvents):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-__all__ = ["COMMANDS", "Command", "Form", "Said", "Unknown", "help_lines", "moderation", "parse"]
+__all__ = ["ACTIONS", "COMMANDS", "Command", "Form", "Said", "Unknown", "help_lines", "moderation", "parse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,10 @@ COMMANDS = (
     Form("help", "", "this"),
     Form("quit", "", "leave and end"),
 )
+
+
+ACTIONS = {"kick": 1, "ban": 2, "unban": 3, "mute": 4, "unmute": 5}
+"""What operators may do, and the number of each in `moderate` (docs/protocol.md, section 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def parse(text: str, commands: Collection[str]) -> Said | Command | Unknown | No
 
 def moderation(name: str, rest: str) -> tuple[int, str, int, str] | None:
     """What a command of operators asks for: action, nickname, seconds, reason. None where nobody is named."""
-    action = ("kick", "ban", "unban", "mute", "unmute").index(name) + 1
+    action = ACTIONS[name]
     nick, _, after = rest.partition(" ")
     if not nick:
         return None

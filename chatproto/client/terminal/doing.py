@@ -17,7 +17,7 @@ from chatproto.client.terminal.guide import guide
 from chatproto.client.terminal.panel import Item, Panel
 from chatproto.client.terminal.places import PRIVATE, Place
 from chatproto.client.terminal.speaking import Speaking
-from chatproto.client.typed import COMMANDS, Command, Said, Unknown, moderation, parse
+from chatproto.client.typed import ACTIONS, COMMANDS, Command, Said, Unknown, moderation, parse
 from chatproto.wire.errors import ErrorCode
 
 __all__ = ["Doing"]
@@ -57,7 +57,7 @@ class Doing:
             "help": self._help,
             "quit": self._quit,
         }
-        for name in ("kick", "ban", "unban", "mute", "unmute"):
+        for name in ACTIONS:
             self._commands[name] = partial(self._moderate, name)
         assert set(self._commands) == {form.name for form in COMMANDS}
 
