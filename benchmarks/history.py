@@ -38,11 +38,11 @@ from history_server import Visitor, build_load, load, serving
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import react
 
+from chatproto.history.file import Ownership, open_history, place_of
+from chatproto.history.log import SqliteLog
+from chatproto.history.rows import insert_messages
 from chatproto.limits import Limits
 from chatproto.rooms.log import Receipt
-from chatproto.rooms.sqlite import SqliteLog
-from chatproto.rooms.sqlite_file import Ownership, open_history, place_of
-from chatproto.rooms.sqlite_rows import insert_messages
 from chatproto.rooms.words import searched_words
 
 VOCABULARY = 50_000

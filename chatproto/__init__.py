@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from chatproto.version import __version__
 
 if TYPE_CHECKING:
+    from chatproto.history.file import HistoryUnusable
+    from chatproto.history.log import SqliteLog
     from chatproto.limits import HistoryLimits, Limits
     from chatproto.net.factory import ChatFactory
     from chatproto.net.resource import ChatResource
     from chatproto.net.site import PageResource
     from chatproto.rooms.hub import Hub
     from chatproto.rooms.log import MemoryLog, NotStored, Receipt, RoomLog
-    from chatproto.rooms.sqlite import SqliteLog
-    from chatproto.rooms.sqlite_file import HistoryUnusable
     from chatproto.server.service import ChatService
 
 __all__ = [
@@ -44,7 +44,7 @@ _WHERE = {
     "ChatResource": "chatproto.net.resource",
     "ChatService": "chatproto.server.service",
     "HistoryLimits": "chatproto.limits",
-    "HistoryUnusable": "chatproto.rooms.sqlite_file",
+    "HistoryUnusable": "chatproto.history.file",
     "Hub": "chatproto.rooms.hub",
     "Limits": "chatproto.limits",
     "MemoryLog": "chatproto.rooms.log",
@@ -52,7 +52,7 @@ _WHERE = {
     "PageResource": "chatproto.net.site",
     "Receipt": "chatproto.rooms.log",
     "RoomLog": "chatproto.rooms.log",
-    "SqliteLog": "chatproto.rooms.sqlite",
+    "SqliteLog": "chatproto.history.log",
 }
 
 

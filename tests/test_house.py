@@ -29,12 +29,12 @@ MAY_IMPORT = {
     "accounts": {"rooms"},
     "page": set[str](),
     "net": {"rooms", "wire", "limits", "text"},
-    "server": {"accounts", "net", "rooms", "wire", "limits", "text", "version"},
-    "history": {"rooms", "wire", "text"},
+    "server": {"accounts", "history", "net", "rooms", "wire", "limits", "text", "version"},
+    "history": {"rooms", "wire", "limits", "text"},
     "websocket": {"net", "wire", "limits"},
     "client": {"websocket", "wire", "limits", "text", "version"},
     "testing": {"rooms", "wire", "limits"},
-    "__init__": {"server", "net", "rooms", "limits", "version"},
+    "__init__": {"server", "history", "net", "rooms", "limits", "version"},
 }
 
 

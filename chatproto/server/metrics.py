@@ -12,13 +12,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from chatproto.history.log import SqliteLog
+from chatproto.history.threads import COMMIT_MESSAGES, COMMIT_S
 from chatproto.net.factory import ChatFactory
 from chatproto.net.resource import ChatResource
 from chatproto.net.sendqueue import FANOUT_BOUNDS_S
 from chatproto.rooms.hub import Hub
 from chatproto.rooms.spread import Spread
-from chatproto.rooms.sqlite import SqliteLog
-from chatproto.rooms.sqlite_threads import COMMIT_MESSAGES, COMMIT_S
 from chatproto.server.delay import ReactorDelay
 
 __all__ = ["FACES", "ChatCollector", "Door", "registry_of"]

@@ -16,6 +16,8 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from chatproto.history.file import HistoryUnusable
+from chatproto.history.log import SqliteLog
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.net.admission import Admission
 from chatproto.net.factory import ChatFactory
@@ -23,8 +25,6 @@ from chatproto.net.front import Front
 from chatproto.net.peers import LOCAL as THIS_MACHINE
 from chatproto.net.peers import TrustedPeers, is_loopback
 from chatproto.rooms.hub import Hub
-from chatproto.rooms.sqlite import SqliteLog
-from chatproto.rooms.sqlite_file import HistoryUnusable
 from chatproto.server.access import REFRESH_S, Access, AccessSettings, AccessUnusable
 from chatproto.server.certificates import CHECK_EVERY_S
 from chatproto.server.delay import ReactorDelay

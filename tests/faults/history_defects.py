@@ -13,10 +13,10 @@ from typing import Any
 
 from twisted.scripts import twistd
 
-from chatproto.rooms import sqlite_file
-from chatproto.rooms.sqlite import SqliteLog
-from chatproto.rooms.sqlite_ids import KnownIds
-from chatproto.rooms.sqlite_writer import Writer, _Numbers
+from chatproto.history import file
+from chatproto.history.ids import KnownIds
+from chatproto.history.log import SqliteLog
+from chatproto.history.writer import Writer, _Numbers
 
 LATE_S = 0.5
 
@@ -88,13 +88,13 @@ def tells_in_another_order() -> None:
 
 def does_not_wait_for_the_disk() -> None:
     """Which a killed process does not lose, but a machine without power does."""
-    set_up = sqlite_file._set_up_writer
+    set_up = file._set_up_writer
 
     def set_up_carelessly(connection: sqlite3.Connection) -> None:
         set_up(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
 
-    sqlite_file._set_up_writer = set_up_carelessly
+    file._set_up_writer = set_up_carelessly
 
 
 DEFECTS = {

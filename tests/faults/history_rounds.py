@@ -16,7 +16,7 @@ from faults.history_people import LineReader, Reader, Speaker, find_new
 from faults.history_record import Record
 from live import PATIENCE_S, Server
 
-from chatproto import history
+from chatproto.history import __main__ as history
 from chatproto.wire.messages import Chat
 
 __all__ = ["FEW_ROUNDS", "During", "Rounds", "rounds_asked_for"]

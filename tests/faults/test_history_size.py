@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from live import Framed, Server
 
-from chatproto.rooms.sqlite_file import Ownership, open_history, place_of
-from chatproto.rooms.sqlite_rows import insert_messages
+from chatproto.history.file import Ownership, open_history, place_of
+from chatproto.history.rows import insert_messages
 from chatproto.wire.messages import Ack, Chat, End, History, Join, Say, Search
 
 ROOMS = 4

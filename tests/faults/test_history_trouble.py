@@ -15,7 +15,7 @@ import pytest
 from faults.history_disk import small_disk
 from live import Server, eventually
 
-from chatproto import history
+from chatproto.history import __main__ as history
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Ack, Chat, End, Error, Join, Message, Ping, Pong, Say, Search, Tell, Told
 

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatproto.history.log import SqliteLog
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import Found, Receipt
-from chatproto.rooms.sqlite import SqliteLog
 from chatproto.wire.messages import Chat
 
 __all__ = ["PATIENCE_S", "Pump", "PumpedLog"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from live import PATIENCE_S, Server, eventually
 
-from chatproto.rooms.sqlite_file import SCHEMA_VERSION
+from chatproto.history.file import SCHEMA_VERSION
 from chatproto.wire.messages import Ack, Chat, End, Error, Join, Say, Search, Welcome
 
 BIN = Path(sys.executable).parent

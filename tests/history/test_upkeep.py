@@ -12,9 +12,9 @@ import pytest
 from rooms.pumped import PATIENCE_S, PumpedLog
 from twisted.internet.defer import Deferred
 
+from chatproto.history import ids, threads, upkeep
+from chatproto.history.upkeep import STEP_MESSAGES, Upkeep
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.rooms import sqlite_ids, sqlite_threads, sqlite_upkeep
-from chatproto.rooms.sqlite_upkeep import STEP_MESSAGES, Upkeep
 
 
 class History:
@@ -68,7 +68,7 @@ class History:
 
 @pytest.fixture
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
-    monkeypatch.setattr(sqlite_threads, "IDLE_S", 0.02)
+    monkeypatch.setattr(threads, "IDLE_S", 0.02)
     history = History(tmp_path / "history.sqlite")
     yield history
     history.log.close_now()
@@ -115,7 +115,7 @@ class TestNumber:
         remove_rows = Upkeep._remove_rows
 
         def count_and_remove(
-            upkeep: Upkeep, connection: sqlite3.Connection, rows: list[sqlite_upkeep.Row]
+            upkeep: Upkeep, connection: sqlite3.Connection, rows: list[upkeep.Row]
         ) -> dict[str, int]:
             steps.append(len(rows))
             return remove_rows(upkeep, connection, rows)
@@ -223,7 +223,7 @@ class TestSpace:
 
 class TestIds:
     def test_ids_that_are_known_no_longer_go(self, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sqlite_ids, "MOST_IN_MEMORY", 0)
+        monkeypatch.setattr(ids, "MOST_IN_MEMORY", 0)
         history.open_again(remember_ids_s=60.0)
         for id in range(1, 1_500):
             history.log.append("a", "ann", "ann", id, "x", 1)

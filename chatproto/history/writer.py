@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from chatproto.history.file import MOST_ROOMS, MOST_SEQ, SEQ_BITS, connect_writer, place_of, reason_of
+from chatproto.history.ids import Handle, KnownIds
+from chatproto.history.rows import MessageRow, Said, delete_words, insert_messages, newest_of
 from chatproto.rooms.log import NotStored, Receipt
-from chatproto.rooms.sqlite_file import MOST_ROOMS, MOST_SEQ, SEQ_BITS, connect_writer, place_of, reason_of
-from chatproto.rooms.sqlite_ids import Handle, KnownIds
-from chatproto.rooms.sqlite_rows import MessageRow, Said, delete_words, insert_messages, newest_of
 from chatproto.wire.messages import Chat
 
 __all__ = ["Committed", "Outcome", "Unwritable", "Writer"]

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms.pumped import PumpedLog
 
-from chatproto.history import HistoryRefused, back_up, check, export, import_lines, main
+from chatproto.history.__main__ import HistoryRefused, back_up, check, export, import_lines, main
+from chatproto.history.file import HistoryUnusable, place_of
+from chatproto.history.ids import KnownIds
 from chatproto.limits import HistoryLimits
-from chatproto.rooms.sqlite_file import HistoryUnusable, place_of
-from chatproto.rooms.sqlite_ids import KnownIds
 from chatproto.wire.messages import Chat
 
 

@@ -8,10 +8,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chatproto.history.file import MOST_SEQ, place_of
+from chatproto.history.rows import newest_of
 from chatproto.rooms.log import Found
 from chatproto.rooms.remembered import cost_bytes
-from chatproto.rooms.sqlite_file import MOST_SEQ, place_of
-from chatproto.rooms.sqlite_rows import newest_of
 from chatproto.wire.messages import Chat
 
 __all__ = ["RoomFacts", "facts_of", "pick", "read", "search"]

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from itertools import groupby, islice
 from typing import Any
 
+from chatproto.history.file import MOST_SEQ, PAGE_BYTES, SEQ_BITS, place_of
+from chatproto.history.rows import delete_words, newest_of
+from chatproto.history.wiping import WIPE_BYTES, Wiping
+from chatproto.history.writer import Committed, Writer
 from chatproto.limits import HistoryLimits
-from chatproto.rooms.sqlite_file import MOST_SEQ, PAGE_BYTES, SEQ_BITS, place_of
-from chatproto.rooms.sqlite_rows import delete_words, newest_of
-from chatproto.rooms.sqlite_wiping import WIPE_BYTES, Wiping
-from chatproto.rooms.sqlite_writer import Committed, Writer
 from chatproto.wire.messages import Chat
 
 __all__ = ["Upkeep"]

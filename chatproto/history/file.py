@@ -116,7 +116,7 @@ CREATE TABLE said (
 """
 # `rooms.removed` is the newest sequence number that was removed; everything up to it is gone, and what is
 # newer is there without holes. `messages.key` is the nickname's comparison form where it is another, and
-# `said` the index of their ids (see sqlite_ids), up to the time `ids_ms` in the one row of `about`. That has
+# `said` the index of their ids (see `ids.py`), up to the time `ids_ms` in the one row of `about`. That has
 # as well the newest time of what was removed, and how much text was taken out of the index of words since it
 # was last put in order.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+from chatproto.history.file import MOST_SEQ
+from chatproto.history.rows import Insert, Said
 from chatproto.rooms.log import Receipt
-from chatproto.rooms.sqlite_file import MOST_SEQ
-from chatproto.rooms.sqlite_rows import Insert, Said
 from chatproto.wire.messages import Chat
 
 __all__ = ["Handle", "KnownIds", "SaidRow"]

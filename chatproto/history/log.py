@@ -19,22 +19,22 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.history.file import Ownership, open_history
+from chatproto.history.reader import RoomFacts, facts_of, pick, read, search
+from chatproto.history.rows import Said
+from chatproto.history.threads import Call, Question, Readings, Then, Writings
+from chatproto.history.upkeep import Upkeep
+from chatproto.history.wiping import remove_message
+from chatproto.history.writer import Committed, Outcome, Writer
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
 from chatproto.rooms.remembered import Recent, Remembered, take_bytes, text_cost_bytes
 from chatproto.rooms.spread import Spread
-from chatproto.rooms.sqlite_file import Ownership, open_history
-from chatproto.rooms.sqlite_reader import RoomFacts, facts_of, pick, read, search
-from chatproto.rooms.sqlite_rows import Said
-from chatproto.rooms.sqlite_threads import Call, Question, Readings, Then, Writings
-from chatproto.rooms.sqlite_upkeep import Upkeep
-from chatproto.rooms.sqlite_wiping import remove_message
-from chatproto.rooms.sqlite_writer import Committed, Outcome, Writer
 from chatproto.wire.messages import Chat
 
 __all__ = ["SqliteLog"]
 
-_log = Logger(namespace="chatproto.rooms.sqlite")
+_log = Logger(namespace="chatproto.history")
 
 TOLD_IN_A_TURN = 256
 """Messages of one commit that people are told of in one turn of the reactor; then others have theirs."""

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms.pumped import PumpedLog
 
+from chatproto.history import ids, threads
 from chatproto.limits import HistoryLimits
-from chatproto.rooms import sqlite_ids, sqlite_threads
 from chatproto.rooms.log import Receipt
 
 WINDOW_S = 60.0
@@ -53,7 +53,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(sqlite_threads, "IDLE_S", 0.01)
+    monkeypatch.setattr(threads, "IDLE_S", 0.01)
     desk = Desk(tmp_path / "history")
     yield desk
     desk.log.close_now()
@@ -63,7 +63,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 def in_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """So many ids stay in memory until their index is written."""
     most: int = request.param
-    monkeypatch.setattr(sqlite_ids, "MOST_IN_MEMORY", most)
+    monkeypatch.setattr(ids, "MOST_IN_MEMORY", most)
     return most
 
 
@@ -92,16 +92,16 @@ def test_many_at_once_are_told_apart(desk: Desk, in_memory: int) -> None:
 
 
 def test_the_index_is_written_when_enough_have_gathered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_ids, "MOST_IN_MEMORY", 2_500)
-    ids = desk.log._writings.writer.ids
+    monkeypatch.setattr(ids, "MOST_IN_MEMORY", 2_500)
+    known = desk.log._writings.writer.ids
     for begin in range(1, 6_000, 500):
         for id in range(begin, begin + 500):
             desk.log.append("a", "ann", "ann", id, "x", 1)
         desk.log.settle()
         desk.now_s += 1
     desk.until_in_index(2_500)
-    desk.log.pump.until(lambda: not ids.is_due)
-    assert len(ids._newest) <= 2_500
+    desk.log.pump.until(lambda: not known.is_due)
+    assert len(known._newest) <= 2_500
     assert desk.say(1).seq == 1
     assert desk.say(6_000).seq == 6_000
 
@@ -109,7 +109,7 @@ def test_the_index_is_written_when_enough_have_gathered(desk: Desk, monkeypatch:
 def test_what_is_in_the_index_is_not_read_again_at_the_next_start(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_ids, "MOST_MESSAGES", 50)
+    monkeypatch.setattr(ids, "MOST_MESSAGES", 50)
     desk.say(1)
     for _ in range(100):
         desk.now_s += 0.1

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rooms.pumped import PumpedLog
 
-from chatproto.history import check
+from chatproto.history.__main__ import check
+from chatproto.history.file import connect_reader
+from chatproto.history.wiping import WIPE_BYTES
 from chatproto.limits import Limits
 from chatproto.rooms.log import REMOVED
-from chatproto.rooms.sqlite_file import connect_reader
-from chatproto.rooms.sqlite_wiping import WIPE_BYTES
 
 SECRETS = ("xyzzyplugh", "qwertzuiop")
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from rooms.pumped import PumpedLog
 
-from chatproto.limits import HistoryLimits
-from chatproto.rooms import sqlite_file
-from chatproto.rooms.sqlite_file import (
+from chatproto.history import file
+from chatproto.history.file import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     HistoryUnusable,
     migrate,
     place_of,
 )
+from chatproto.limits import HistoryLimits
 
 SENTENCE = r"^the history cannot be used, [^.\n]*: [^ ]*$"
 
@@ -248,8 +248,8 @@ class TestMigration:
             connection.execute("CREATE TABLE half (done)")
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(sqlite_file, "_STEPS", (*sqlite_file._STEPS, fail))
-        monkeypatch.setattr(sqlite_file, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+        monkeypatch.setattr(file, "_STEPS", (*file._STEPS, fail))
+        monkeypatch.setattr(file, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
         with pytest.raises(HistoryUnusable, match="disk I/O error"):
             PumpedLog(path)
         assert self.contents(path) == before

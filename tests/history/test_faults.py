@@ -17,10 +17,10 @@ import pytest
 from rooms.outlets import Failures
 from rooms.pumped import PumpedLog
 
+from chatproto.history import threads
+from chatproto.history.writer import CHECK_S
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.rooms import sqlite_threads
 from chatproto.rooms.log import NotStored
-from chatproto.rooms.sqlite_writer import CHECK_S
 from chatproto.wire.messages import Chat
 
 REFUSAL = r"^the history cannot be kept, [a-z][^.\n]*; nobody saw it$"
@@ -440,7 +440,7 @@ class TestUnknown:
         def fail(*_: object) -> bool:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(sqlite_threads, "IDLE_S", 0.02)
+        monkeypatch.setattr(threads, "IDLE_S", 0.02)
         monkeypatch.setattr(witness.log._writings.upkeep, "step", fail)
         for _ in range(3):
             witness.say()

@@ -17,8 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from chatproto.rooms.names import NameRefused, check_room
-from chatproto.rooms.sqlite_file import (
+from chatproto.history.file import (
     MOST_ROOMS,
     MOST_SEQ,
     SCHEMA_VERSION,
@@ -31,8 +30,9 @@ from chatproto.rooms.sqlite_file import (
     place_of,
     reason_of,
 )
-from chatproto.rooms.sqlite_ids import KnownIds
-from chatproto.rooms.sqlite_rows import MessageRow, insert_messages, newest_of
+from chatproto.history.ids import KnownIds
+from chatproto.history.rows import MessageRow, insert_messages, newest_of
+from chatproto.rooms.names import NameRefused, check_room
 from chatproto.rooms.words import searched_words
 from chatproto.text import TextRefused, check_text
 from chatproto.wire.messages import MAX_U64

@@ -17,12 +17,12 @@ from rooms.outlets import Broken, Failures
 from rooms.pumped import PumpedLog
 from twisted.internet.defer import Deferred
 
+from chatproto.history import log as sqlite_log
+from chatproto.history.file import MOST_SEQ
+from chatproto.history.rows import Said
+from chatproto.history.writer import Committed
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.rooms import sqlite as sqlite_module
 from chatproto.rooms.log import NotStored, RoomLog
-from chatproto.rooms.sqlite_file import MOST_SEQ
-from chatproto.rooms.sqlite_rows import Said
-from chatproto.rooms.sqlite_writer import Committed
 from chatproto.wire.messages import Chat
 
 
@@ -351,8 +351,8 @@ class TestMemory:
             tried.append(1)
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(sqlite_module, "read", fail)
-        monkeypatch.setattr(sqlite_module, "facts_of", fail)
+        monkeypatch.setattr(sqlite_log, "read", fail)
+        monkeypatch.setattr(sqlite_log, "facts_of", fail)
         with pytest.raises(sqlite3.OperationalError):
             log.answer(log.read("a", 1, 1, 100))
         assert len(tried) == 2

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.history.file import connect_reader, reason_of
+from chatproto.history.rows import Said, round_number
+from chatproto.history.upkeep import Upkeep
+from chatproto.history.writer import Committed, Outcome, Unwritable, Writer
 from chatproto.rooms.log import NotStored
 from chatproto.rooms.spread import Spread
-from chatproto.rooms.sqlite_file import connect_reader, reason_of
-from chatproto.rooms.sqlite_rows import Said, round_number
-from chatproto.rooms.sqlite_upkeep import Upkeep
-from chatproto.rooms.sqlite_writer import Committed, Outcome, Unwritable, Writer
 
 __all__ = ["Call", "Question", "Readings", "Then", "Writings"]
 
-_log = Logger(namespace="chatproto.rooms.sqlite")
+_log = Logger(namespace="chatproto.history")
 
 MOST_IN_A_COMMIT = 4_096
 

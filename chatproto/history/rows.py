@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from chatproto.rooms.sqlite_file import MOST_SEQ, place_of
+from chatproto.history.file import MOST_SEQ, place_of
 from chatproto.rooms.words import indexed_text
 
 __all__ = [

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from chatproto.history.file import MOST_SEQ, place_of
+from chatproto.history.rows import delete_words, insert_words
+from chatproto.history.writer import Writer
 from chatproto.rooms.log import REMOVED
-from chatproto.rooms.sqlite_file import MOST_SEQ, place_of
-from chatproto.rooms.sqlite_rows import delete_words, insert_words
-from chatproto.rooms.sqlite_writer import Writer
 
 __all__ = ["WIPE_BYTES", "Wiping", "remove_message"]
 

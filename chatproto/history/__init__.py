@@ -1,0 +1,1 @@
+"""The durable history: a `RoomLog` in one SQLite file, and `python -m chatproto.history`."""
