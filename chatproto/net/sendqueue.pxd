@@ -15,7 +15,7 @@ cdef struct Entry:
 cdef class SendQueue:
     # where it goes
     cdef object transport
-    cdef object owner         # told of `queueDrained`, `queueStalled`, `queueFlushed`
+    cdef object owner         # told of `queueDrained`, `queueStalled`, `queueBroken`, `queueFlushed`
     cdef Turn turn
     cdef public object form   # what makes bytes of what is published
     cdef int fd               # the socket to write to, or -1: `transport.write` is the way

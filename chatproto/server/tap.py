@@ -231,5 +231,8 @@ def makeService(options: Options) -> IService:
             rules="" if values["rules"] == IN_MEMORY else values["rules"],
             audit_log=values["audit_log"],
         ),
+        control="" if values["control"] == OFF else values["control"],
+        # Nobody asked for the one by default: it may have no place, as in a folder that cannot be written.
+        control_may_fail=configuration.sources["control"] == "default",
         reload=Reload(configuration, options.reread, options.file),
     )

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from live import PATIENCE_S, Framed, Server, eventually
+from live import PATIENCE_S, Framed, Server, ended, eventually
 
 from chatproto.wire.messages import Ack, End, Goodbye, Join, Say
 
@@ -26,14 +26,7 @@ IN_USE = "cannot listen, address already in use: "
 
 def run(folder: Path, *command: str, program: str = "twistd") -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
-    return subprocess.run(
-        [str(BIN / program), *command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return ended(folder, str(BIN / program), *command)
 
 
 def talk(port: int) -> None:

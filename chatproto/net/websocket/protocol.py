@@ -68,6 +68,7 @@ class WireProtocol:
         "_high_water_bytes",
         "_inflates",
         "_input_has_ended",
+        "_is_broken",
         "_is_ending",
         "_lost",
         "_paused",
@@ -102,6 +103,7 @@ class WireProtocol:
         self._inflates = False
         self._input_has_ended = False  # and the application has been told
         self._is_ending = False  # there is a deadline for that
+        self._is_broken = False  # and for that
         self._lost: Failure | None = None  # what the transport below has ended with
         self._silenced = False  # the application is to get no more messages
         self._paused = 0
@@ -421,13 +423,19 @@ class WireProtocol:
         except Exception:
             self._application_raised("sendQueueStalled")
 
+    def queueBroken(self) -> None:
+        """The peer is gone (SendQueue's owner). What it sent before is delivered, for so long at most."""
+        if self.opening is None and not self._is_ending:
+            self._is_broken = True
+            self._connections.deadlines.set(self, self._connections.limits.close_timeout_s)
+
     # --- liveness -----------------------------------------------------------------------------------------
 
     def deadlinePassed(self) -> None:
         """The peer had the time for its handshake, its pong, or its part of the closing (Deadlines)."""
         if self.opening is not None:
             self.opening.timed_out()
-        elif self._connection.state is not State.OPEN:
+        elif self._is_broken or self._connection.state is not State.OPEN:
             self.abortConnection()
         elif self._connection.ending is not None and self._input_has_ended:
             self._end_input(self._connection.ending)
