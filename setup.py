@@ -13,6 +13,7 @@ MODULES = [
     "chatproto.wire.prepared",
     "chatproto.wire.websocket",
     "chatproto.net.sendqueue",
+    "chatproto.net.websocket.passage",
 ]
 
 # CHATPROTO_SANITIZE=1 builds modules that stop at the first read or write outside a buffer, and at undefined
