@@ -201,10 +201,9 @@ def counted(valgrind: str) -> dict[str, int]:
             f"--callgrind-out-file={folder}/out",
             "--dump-before=getpgrp",
         ]
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(HERE.parent)}
         done = subprocess.run(
             [*command, sys.executable, "-P", __file__, "--work"],
-            env=environment,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
             cwd=folder,
             capture_output=True,
             text=True,
