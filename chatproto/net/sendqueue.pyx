@@ -299,6 +299,31 @@ cdef class SendQueue:
         if self._count == 0 and not self.blocked and self.owner is not None:
             self._after_flush()
 
+    cdef bint _hold(self) noexcept:
+        """Let what is written from here on wait for `_let_go`, and not for the turn; False if it does already."""
+        if self._held:
+            return False
+        self._held = True
+        return True
+
+    cdef int _let_go(self) except -1:
+        """Write what was written since `_hold`: an answer to who has just been heard, as a rule.
+
+        With others' that wait for the turn's end it waits as well: there may be more to come for it. So does
+        what the transport does not take, for what is looked at then.
+        """
+        self._held = False
+        if not self._count or self._in_turn or self.blocked:
+            return 0
+        if not (self.turn._waiting or self._closing or self._notify):
+            try:
+                self.flush()
+            except Exception:
+                _log.failure("a connection could not be written to")
+        if self._count:
+            self.turn._enter(self)
+        return 0
+
     cdef int _offer(self) except -1:
         if self.fd >= 0:
             self._send()
@@ -436,7 +461,7 @@ cdef class SendQueue:
         self._count += 1
         self.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
         self.turn.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
-        if not self._in_turn and not self.blocked:
+        if not self._in_turn and not self.blocked and not (self._held and topic is None):
             self.turn._enter(self)
         return 0
 
