@@ -123,9 +123,10 @@ cdef class SendQueue:
 
     *owner* is told `queueDrained()` when nothing waits any more, if it asked by `notify`; `queueStalled()`
     when the peer took nothing for the turn's `stall_timeout_s`; `queueBroken()` when it can take nothing any
-    more, from within whatever was called; `queueFlushed()` once everything is sent after `close`. *form* makes bytes of what is published (see `Prepared.encoded`). *handle* is the plain
-    stream socket under the transport, or None where it must not be written to directly. *carrier* is then the
-    socket at the bottom, if there is one; it is only asked how far the peer is.
+    more, from within whatever was called; `queueFlushed()` once everything is sent after `close`. *form* makes
+    bytes of what is published (see `Prepared.encoded`). *handle* is the plain stream socket under the
+    transport, or None where it must not be written to directly. *carrier* is then the socket at the bottom, if
+    there is one; it is only asked how far the peer is.
 
     `queued_bytes` counts what waits, with a fixed cost for each entry, so that the bound holds for memory.
     """
