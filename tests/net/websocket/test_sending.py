@@ -390,7 +390,9 @@ class TestLargeMessages(WebSocketCase):
             _, peak_bytes = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert application.ended_with == TOO_SLOW, kind
-            assert queue_told(application) == ["Filled"], kind
+            told = queue_told(application)  # a kernel that takes more, late, lets it drain once or twice before
+            assert told == (["Filled", "Drained"] * len(told))[: len(told)], kind
+            assert told[-1] == "Filled", kind
             assert peak_bytes < 10 * MOST_BYTES, kind
             peer.end.close()
 
