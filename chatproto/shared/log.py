@@ -1,0 +1,790 @@
+"""The shared `RoomLog`: one stream for each room in a Redis or Valkey store, which any number of servers use.
+
+A server listens to the rooms that it has people in. What is said comes back from there in the room's order, to
+the server of whoever said it as to all others; numbers have no holes, so that one sees what is missing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from chatproto.limits import HistoryLimits, Limits
+from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
+from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes, text_cost_bytes
+from chatproto.rooms.spread import Spread
+from chatproto.shared.address import StoreAddress
+from chatproto.shared.link import ANSWER_TIMEOUT_S, Link, StoreFacts
+from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal, Then
+from chatproto.shared.scripts import (
+    ABOUT,
+    ANEW,
+    APPEND,
+    BEGIN,
+    LOOK,
+    REMOVE,
+    TRIM,
+    Script,
+    about_key,
+    channel_of,
+    everyone_channel,
+    id_key,
+    stream_key,
+)
+from chatproto.wire.messages import MAX_U64, Chat
+
+__all__ = ["ANSWERS_S", "SharedLog"]
+
+_log = Logger(namespace="chatproto.shared")
+
+FIRST_MESSAGES = 256
+"""Read into memory of a room that people enter, so that who joins need not wait for more."""
+
+READ_MESSAGES = 1_000
+"""Read at a time where some are missing."""
+
+MAX_AHEAD = 1_000
+"""Messages of a room that wait in memory for one before them. The others are read when that has come."""
+
+GAP_S = 0.1
+"""What is missing for longer than that is not on its way on the other connection, and is read."""
+
+LINGER_S = 10.0
+"""A room without people is listened to for so long: they may be about to come."""
+
+TRIM_EVERY_S = 30.0
+PROBE_EVERY_S = 3.0
+
+SUBSCRIBED_AT_ONCE = 1_000
+
+ANSWERS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+"""Classes of the time in which the store answers."""
+
+_UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
+
+
+class _Said:
+    """A message on its way into the store."""
+
+    __slots__ = ("answer", "body", "cost_bytes", "id_key", "n", "sent_over", "sent_s")
+
+    def __init__(self, n: int, body: bytes, id_key: bytes, cost_bytes: int) -> None:
+        self.n = n
+        self.body = body
+        self.id_key = id_key
+        self.cost_bytes = cost_bytes
+        self.sent_over = 0  # which of the link's connections, counted from 1
+        self.sent_s = 0.0
+        self.answer: Deferred[Receipt] = Deferred()
+
+
+class _Room:
+    """A room that this server listens to.
+
+    `recent` has its newest number that people were told of and as many of its newest messages as fit into memory;
+    `oldest` is the first number that is kept at all. While `is_known` is not set the two mean nothing yet.
+    """
+
+    __slots__ = (
+        "ahead",
+        "channel",
+        "gap",
+        "is_asked",
+        "is_in_use",
+        "is_known",
+        "is_listened_to",
+        "name",
+        "newest",
+        "oldest",
+        "recent",
+        "removed_meanwhile",
+        "unkept",
+        "waiting",
+    )
+
+    def __init__(self, name: str, channel: bytes) -> None:
+        self.name = name
+        self.channel = channel
+        self.oldest = 1
+        self.recent = Remembered(0)
+        self.newest = 0  # that is known to be in the store
+        self.ahead: dict[int, tuple[Chat, bytes]] = {}  # what came before its turn, by number, with its origin
+        self.gap: IDelayedCall | None = None
+        self.is_known = False
+        self.is_in_use = False
+        self.is_listened_to = False
+        self.is_asked = False  # the store is being asked what it has
+        self.removed_meanwhile: set[int] = set()  # by number, while that is so
+        self.unkept: dict[int, _Said] = {}
+        self.waiting: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
+
+
+class SharedLog:
+    """Keeps what is said in the store at *address*. Answers are given in *reactor*.
+
+    It is connected from `open` on. Until the first connection is there `epoch` is 0 and every `prepare` waits.
+    `trouble` says why nothing can be kept at the moment, and is empty else.
+
+    *began_anew* is called when the store has lost something that was kept: numbers may then come again, and
+    `epoch` is another. Whoever is in a room must leave it before *began_anew* returns.
+    """
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        reactor: Any,
+        limits: Limits | None = None,
+        history: HistoryLimits | None = None,
+    ) -> None:
+        self.epoch = 0
+        self.trouble = "it is not connected yet"
+        self.answers_s = Spread(ANSWERS_S)
+        self.began_anew: Callable[[], None] = lambda: None
+        self._reactor = reactor
+        self._limits = limits or Limits()
+        self._history = history or HistoryLimits()
+        self._kept: Kept = lambda chat, sender: None
+        self._token = secrets.token_hex(8).encode()
+        self._rooms: dict[str, _Room] = {}
+        self._by_channel: dict[bytes, _Room] = {}
+        self._idle: OrderedDict[str, float] = OrderedDict()  # since when nobody needs them, in seconds
+        self._sweeping: IDelayedCall | None = None
+        self._trimming: IDelayedCall | None = None
+        self._probing: IDelayedCall | None = None
+        self._recent = Recent(self._limits)
+        self._facts = StoreFacts("", False)
+        self._newest_n = 0
+        self._unkept_bytes = 0
+        self._n_unkept = 0
+        self._closing: Deferred[None] | None = None
+        self._database = address.database
+        self._everyone = everyone_channel(address.database)
+        self._keeping = (
+            b"%d" % self._history.max_history_room_messages,
+            b"%d" % int(self._history.max_history_age_s * 1000),
+        )
+        self.link = Link(
+            address,
+            reactor,
+            opened=self._opened,
+            lost=self._lost,
+            heard=self._heard,
+            subscribed=self._subscribed,
+        )
+
+    def open(self) -> None:
+        """Connect, and stay connected."""
+        self.link.start()
+        self._probing = self._reactor.callLater(PROBE_EVERY_S, self._probe)
+        if self._history.max_history_age_s:
+            self._trimming = self._reactor.callLater(TRIM_EVERY_S, self._trim)
+
+    def close(self) -> Deferred[None]:
+        """Keep and tell what was said so far, as far as the store answers, and nothing after it."""
+        if self._closing is None:
+            self._closing = Deferred()
+            for call in (self._sweeping, self._trimming, self._probing):
+                _cancel(call)
+            waiting = self._reactor.callLater(ANSWER_TIMEOUT_S if self.link.is_open else 0, self._end)
+            self._closing.addBoth(partial(_cancel, waiting))
+            self._end_if_all_is_kept()
+        return self._closing
+
+    def _end_if_all_is_kept(self) -> None:
+        if self._closing is not None and not self._closing.called and not self._n_unkept:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._closing is not None
+        self.link.close()
+        for room in list(self._rooms.values()):
+            for said in list(room.unkept.values()):
+                self._refuse(room, said, "the history was closed; whether it is kept is not known")
+            _cancel(room.gap)
+        if not self._closing.called:
+            self._closing.callback(None)
+
+    # --- what can be seen of it -----------------------------------------------------------------------------
+
+    @property
+    def unkept_bytes(self) -> int:
+        """About what the messages take in memory that are on their way into the store."""
+        return self._unkept_bytes
+
+    # --- what the hub calls ---------------------------------------------------------------------------------
+
+    def start(self, kept: Kept) -> None:
+        """See `RoomLog.start`."""
+        self._kept = kept
+
+    def prepare(self, room: str) -> Deferred[None] | None:
+        """See `RoomLog.prepare`."""
+        state = self._state(room)
+        if state.is_known:
+            self._settle(state)
+            return None
+        answer: Deferred[None] = Deferred()
+        self._when_known(state, lambda: answer.callback(None), answer.errback)
+        return answer
+
+    def enter(self, room: str) -> None:
+        """See `RoomLog.enter`."""
+        state = self._known(room)
+        state.is_in_use = True
+        self._settle(state)
+
+    def leave(self, room: str) -> None:
+        """See `RoomLog.leave`."""
+        state = self._known(room)
+        state.is_in_use = False
+        self._settle(state)
+
+    def append(self, room: str, nick: str, key: str, id: int, text: str, sender: int) -> Deferred[Receipt]:
+        """See `RoomLog.append`. An *id* is known in the room that it was first said in."""
+        if self._closing is not None:
+            raise NotStored("the history is closed; nobody saw it")
+        if not self.link.is_open:
+            raise NotStored(_UNREACHABLE)
+        cost_bytes = text_cost_bytes(text)
+        if self._unkept_bytes + cost_bytes > self._history.max_unkept_bytes:
+            raise NotStored("the history cannot keep up; nobody saw it")
+        self._newest_n += 1
+        origin = b"%s.%d.%d" % (self._token, sender, self._newest_n)
+        body = b"%s\n%s\n%s" % (origin, nick.encode(), text.encode())
+        remembered = id and self._history.remember_ids_s
+        said = _Said(self._newest_n, body, id_key(room, key, id) if remembered else b"", cost_bytes)
+        state = self._state(room)
+        state.unkept[said.n] = said
+        self._unkept_bytes += cost_bytes
+        self._n_unkept += 1
+        if state.is_known:
+            self._send(state, said)
+        else:
+            self._when_known(
+                state, lambda: self._send(state, said), lambda error: self._refuse(state, said, str(error))
+            )
+        return said.answer
+
+    def bounds(self, room: str) -> tuple[int, int]:
+        """See `RoomLog.bounds`."""
+        state = self._known(room)
+        return state.oldest, state.recent.last
+
+    def read(self, room: str, first: int, last: int, max_bytes: int) -> list[Chat] | Deferred[list[Chat]]:
+        """See `RoomLog.read`."""
+        state = self._rooms.get(room)
+        if state is not None and state.is_known:
+            first, last = max(first, state.oldest), min(last, state.recent.last)
+            if first > last or first >= state.recent.first:
+                return state.recent.slice(first, last, max_bytes)
+        if first > last:
+            return []
+        answer: Deferred[list[Chat]] = Deferred()
+        most = min(READ_MESSAGES, max_bytes // ENVELOPE_BYTES + 1)
+
+        def then(reply: Reply) -> None:
+            if isinstance(reply, Exception):
+                answer.errback(reply)
+            else:
+                answer.callback(take_bytes((chat for chat, _ in _entries(room, reply)), max_bytes))
+
+        self._ask(then, b"XRANGE", stream_key(room), first, last, b"COUNT", most)
+        return answer
+
+    def search(self, room: str, words: Sequence[str], limit: int) -> Found:
+        """See `RoomLog.search`: the store cannot."""
+        raise NotImplementedError
+
+    def pick(self, room: str, seqs: Sequence[int], max_bytes: int) -> list[Chat] | Deferred[list[Chat]]:
+        """See `RoomLog.pick`."""
+        state = self._rooms.get(room)
+        if state is not None and state.is_known and (not seqs or seqs[0] >= state.recent.first):
+            kept = map(state.recent.get, seqs)
+            return take_bytes((chat for chat in kept if chat is not None), max_bytes)
+        if not seqs:
+            return []
+        answer: Deferred[list[Chat]] = Deferred()
+        wanted = seqs[: max_bytes // ENVELOPE_BYTES + 1]
+        found: list[Chat] = []
+
+        def then(is_last: bool, reply: Reply) -> None:
+            if not isinstance(reply, Exception):
+                found.extend(chat for chat, _ in _entries(room, reply))
+            if is_last:
+                if isinstance(reply, Exception):
+                    answer.errback(reply)
+                else:
+                    answer.callback(take_bytes(found, max_bytes))
+
+        for seq in wanted:
+            self._ask(partial(then, seq == wanted[-1]), b"XRANGE", stream_key(room), seq, seq)
+        return answer
+
+    def remove(self, room: str, seq: int) -> Deferred[bool]:
+        """See `RoomLog.remove`. Takes the store about a millisecond for each 1,000 messages of the room."""
+        answer: Deferred[bool] = Deferred()
+        state = self._state(room)
+
+        def then(reply: Reply) -> None:
+            if isinstance(reply, Exception):
+                answer.errback(reply)
+                return
+            if reply:
+                self._was_removed(state, seq)
+            answer.callback(bool(reply))
+
+        stream = stream_key(room)
+        self._when_known(
+            state,
+            lambda: self._run(then, REMOVE, (stream, stream + b":new"), b"%d" % seq, REMOVED, state.channel),
+            answer.errback,
+        )
+        return answer
+
+    # --- rooms ----------------------------------------------------------------------------------------------
+
+    def _state(self, room: str) -> _Room:
+        state = self._rooms.get(room)
+        if state is None:
+            state = self._rooms[room] = _Room(room, channel_of(self._database, room))
+            self._by_channel[state.channel] = state
+            if self.link.is_open:
+                self.link.listening.subscribe([state.channel])
+        return state
+
+    def _known(self, room: str) -> _Room:
+        state = self._rooms.get(room)
+        if state is None or not state.is_known:
+            raise LookupError("the history was not prepared for that room")
+        return state
+
+    def _when_known(self, state: _Room, do: Callable[[], None], fail: Callable[[Exception], None]) -> None:
+        """Do something when it is known what the store has of a room; in the order of the calls."""
+        if state.is_known:
+            do()
+            return
+        if not state.waiting:
+            # Who waits must not wait for as long as the store is away.
+            self._reactor.callLater(ANSWER_TIMEOUT_S, self._was_not_known, state, state.waiting)
+        state.waiting.append((do, fail))
+
+    def _was_not_known(self, state: _Room, waiting: list[Any]) -> None:
+        if waiting and state.waiting is waiting:
+            state.waiting = []
+            for _, fail in waiting:
+                fail(NotStored(_UNREACHABLE))
+            self._settle(state)
+
+    def _settle(self, state: _Room) -> None:
+        """Note whether anybody needs a room."""
+        if self._rooms.get(state.name) is not state:
+            return
+        if state.is_in_use or state.unkept or state.is_asked or state.waiting:
+            self._idle.pop(state.name, None)
+            return
+        self._idle[state.name] = self._reactor.seconds()
+        self._idle.move_to_end(state.name)
+        if self._sweeping is None and self._closing is None:
+            self._sweeping = self._reactor.callLater(LINGER_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Listen no more to rooms that nobody needed for a while."""
+        self._sweeping = None
+        until_s = self._reactor.seconds() - LINGER_S
+        forgotten = []
+        while self._idle:
+            name, since_s = next(iter(self._idle.items()))
+            if since_s > until_s:
+                self._sweeping = self._reactor.callLater(since_s - until_s, self._sweep)
+                break
+            state = self._rooms[name]
+            self._forget(state)
+            forgotten.append(state.channel)
+        if forgotten and self.link.is_open:
+            self.link.listening.unsubscribe(forgotten)
+
+    def _forget(self, state: _Room) -> None:
+        self._idle.pop(state.name, None)
+        del self._rooms[state.name], self._by_channel[state.channel]
+        _cancel(state.gap)
+        self._recent.forget(state.name, state.recent)
+
+    # --- what the store has ---------------------------------------------------------------------------------
+
+    def _look(self, state: _Room) -> None:
+        """Ask the store about a room that is listened to."""
+        if state.is_asked:
+            return
+        state.is_asked = True
+        # The last one that is known too: it must still be there, and still be the same.
+        first = max(1, state.recent.last) if state.is_known else 0
+        most = READ_MESSAGES if state.is_known else FIRST_MESSAGES
+        self._run(
+            partial(self._was_looked_at, state, first, most),
+            LOOK,
+            (about_key(state.name), stream_key(state.name)),
+            b"%d" % first,
+            b"%d" % most,
+            *self._keeping,
+        )
+
+    def _was_looked_at(self, state: _Room, first: int, most: int, reply: Reply) -> None:
+        state.is_asked = False
+        removed, state.removed_meanwhile = state.removed_meanwhile, set()
+        if self._rooms.get(state.name) is not state:
+            return
+        if isinstance(reply, Exception):
+            self._could_not_look(state, reply)
+            return
+        oldest, newest, found = reply
+        entries = [
+            (_removed(chat) if chat.seq in removed else chat, origin)
+            for chat, origin in _entries(state.name, found)
+        ]
+        if not state.is_known:
+            entries.reverse()
+            begins = entries[0][0].seq if entries else newest + 1
+            state.is_known = True
+            state.oldest = oldest
+            state.recent = Remembered(begins - 1)
+            state.newest = max(state.newest, newest)
+            for chat, _ in entries:
+                self._recent.add(state.name, state.recent, chat)
+            self._tell_ahead(state)
+            waiting, state.waiting = state.waiting, []
+            for do, _ in waiting:
+                do()
+        elif newest < state.recent.last or not self._is_as_known(state, oldest, entries):
+            self._begin_anew()
+            return
+        else:
+            self._forget_before(state, oldest)
+            state.newest = max(state.newest, newest)
+            if oldest > state.recent.last + 1:
+                # What nobody here was told of is not kept any more.
+                self._recent.forget(state.name, state.recent)
+                state.recent = Remembered(oldest - 1)
+            for chat, origin in entries:
+                self._take(state, chat, origin)
+            if len(entries) < most:
+                self._refuse_unsent(state)
+        self._go_on(state)
+        self._settle(state)
+
+    def _could_not_look(self, state: _Room, error: Exception) -> None:
+        if isinstance(error, StoreRefusal):
+            self._refused(error)
+        waiting, state.waiting = state.waiting, []
+        for _, fail in waiting:
+            fail(NotStored(_UNREACHABLE))
+        self._settle(state)
+
+    def _is_as_known(self, state: _Room, oldest: int, entries: list[tuple[Chat, bytes]]) -> bool:
+        """Whether the newest message that people here were told of is what the store has under its number."""
+        last = state.recent.last
+        known = state.recent.get(last)
+        if known is None or last < oldest:
+            return True
+        found = entries[0][0] if entries else None
+        return found is not None and (found.seq, found.time, found.nick) == (last, known.time, known.nick)
+
+    def _take(self, state: _Room, chat: Chat, origin: bytes) -> None:
+        """A message is kept: tell of it when its turn comes."""
+        seq = chat.seq
+        state.newest = max(state.newest, seq)
+        if not state.is_known or seq > state.recent.last + 1:
+            if len(state.ahead) < MAX_AHEAD:
+                state.ahead[seq] = chat, origin
+            self._go_on(state)
+        elif seq == state.recent.last + 1:
+            self._tell(state, chat, origin)
+            if state.ahead:
+                self._tell_ahead(state)
+
+    def _tell_ahead(self, state: _Room) -> None:
+        """Tell of what came before its turn, as far as it goes."""
+        while (following := state.ahead.pop(state.recent.last + 1, None)) is not None:
+            self._tell(state, *following)
+        for seq in [seq for seq in state.ahead if seq <= state.recent.last]:
+            del state.ahead[seq]
+
+    def _go_on(self, state: _Room) -> None:
+        """See to it that what is missing is read, unless it comes by itself."""
+        if state.is_known and state.newest > state.recent.last and state.gap is None and self.link.is_open:
+            state.gap = self._reactor.callLater(GAP_S, self._read_gap, state, state.recent.last)
+
+    def _read_gap(self, state: _Room, last: int) -> None:
+        state.gap = None
+        if state.newest > state.recent.last and self.link.is_open:
+            if state.recent.last == last and state.is_listened_to:
+                self._look(state)
+            else:
+                self._go_on(state)
+
+    def _tell(self, state: _Room, chat: Chat, origin: bytes) -> None:
+        self._recent.add(state.name, state.recent, chat)
+        token, sender, n = origin.split(b".")
+        said = None
+        if token == self._token:
+            said = state.unkept.get(int(n))
+        try:
+            self._kept(chat, int(sender) if token == self._token else 0)
+        except Exception:
+            _log.failure("who is told of messages failed")
+        if said is not None:
+            self._done(state, said)
+            said.answer.callback(Receipt(chat.seq, chat.time))
+
+    def _forget_before(self, state: _Room, oldest: int) -> None:
+        if oldest > state.oldest:
+            state.oldest = min(oldest, state.recent.last + 1)
+            self._recent.forget_before(state.name, state.recent, state.oldest)
+
+    def _was_removed(self, state: _Room, seq: int) -> None:
+        if state.is_asked:
+            # What is being read of the room is perhaps from before.
+            state.removed_meanwhile.add(seq)
+        if state.is_known:
+            self._recent.replace(state.recent, seq, REMOVED)
+            if seq in state.ahead:
+                chat, origin = state.ahead[seq]
+                state.ahead[seq] = _removed(chat), origin
+
+    # --- speaking -------------------------------------------------------------------------------------------
+
+    def _send(self, state: _Room, said: _Said) -> None:
+        if not self.link.is_open:
+            self._refuse(state, said, _UNREACHABLE)
+            return
+        said.sent_over = self.link.n_opened
+        said.sent_s = self._reactor.seconds()
+        keys: tuple[bytes, ...] = (about_key(state.name), stream_key(state.name))
+        if said.id_key:
+            keys += (said.id_key,)
+        self._run(
+            partial(self._was_tried, state, said),
+            APPEND,
+            keys,
+            said.body,
+            b"%d" % int(self._history.remember_ids_s * 1000),
+            *self._keeping,
+            state.channel,
+        )
+
+    def _was_tried(self, state: _Room, said: _Said, reply: Reply) -> None:
+        if isinstance(reply, ConnectionGone):
+            return  # it is kept or not; that is seen when the store is there again
+        if isinstance(reply, StoreRefusal):
+            self._refused(reply)
+            self._refuse(state, said, f"the history cannot be kept at the moment: {_phrase(reply)}; nobody saw it")
+            return
+        self.answers_s.observe(self._reactor.seconds() - said.sent_s)
+        self._found_well()
+        seq, time_ms = map(int, reply[1].split(b"-"))
+        if reply[0] == 1:
+            self._done(state, said)
+            said.answer.callback(Receipt(seq, time_ms))
+        elif said.n in state.unkept:
+            if seq < state.oldest:
+                # It is kept no more, before anybody here was told of it.
+                self._done(state, said)
+                said.answer.callback(Receipt(seq, time_ms))
+                return
+            if seq <= state.recent.last:
+                # Its number belongs to another message: the store has lost that one.
+                self._begin_anew()
+                return
+            origin, nick, text = said.body.split(b"\n", 2)
+            self._take(state, Chat(state.name, seq, time_ms, nick.decode(), text.decode()), origin)
+            self._forget_before(state, int(reply[2]))
+
+    def _done(self, state: _Room, said: _Said) -> None:
+        if state.unkept.pop(said.n, None) is not None:
+            self._unkept_bytes -= said.cost_bytes
+            self._n_unkept -= 1
+            if not state.unkept and not state.is_in_use:
+                self._settle(state)
+            if self._closing is not None:
+                self._reactor.callLater(0, self._end_if_all_is_kept)
+
+    def _refuse(self, state: _Room, said: _Said, why: str) -> None:
+        if said.n in state.unkept:
+            self._done(state, said)
+            said.answer.errback(NotStored(why))
+
+    def _refuse_unsent(self, state: _Room) -> None:
+        """All that is in the store was seen, so what was sent over a connection before is not there."""
+        for said in list(state.unkept.values()):
+            if 0 < said.sent_over < self.link.n_opened:
+                self._refuse(state, said, "the history was out of reach; nobody saw it")
+
+    # --- the connection -------------------------------------------------------------------------------------
+
+    def _opened(self, facts: StoreFacts) -> None:
+        _log.info("the store is connected: {address}", address=str(self.link.address))
+        self._facts = facts
+        self.link.listening.subscribe([self._everyone])
+        self._begin()
+        if self.epoch:
+            self._listen()
+
+    def _begin(self) -> None:
+        """Ask for the epoch, by something that has to be written: so one sees as well whether that can be done."""
+
+        def has_begun(reply: Reply) -> None:
+            if isinstance(reply, StoreRefusal):
+                self._refused(reply)
+            elif not isinstance(reply, ConnectionGone):
+                self._found_well()
+                self._go_by(int(reply))
+
+        may_have_lost = not (self._facts.is_durable or self.epoch)
+        epoch = b"%d" % (secrets.randbelow(MAX_U64) + 1)
+        self._run(has_begun, BEGIN, (ABOUT,), epoch, self._facts.run, b"%d" % may_have_lost)
+
+    def _probe(self) -> None:
+        self._probing = self._reactor.callLater(PROBE_EVERY_S, self._probe)
+        if self.link.is_open:
+            self._begin()
+
+    def _listen(self) -> None:
+        channels = list(self._by_channel)
+        for begin in range(0, len(channels), SUBSCRIBED_AT_ONCE):
+            self.link.listening.subscribe(channels[begin : begin + SUBSCRIBED_AT_ONCE])
+
+    def _lost(self, why: str) -> None:
+        for state in self._rooms.values():
+            state.is_listened_to = False
+            _cancel(state.gap)
+            state.gap = None
+        self._has_trouble(f"the store is out of reach, {why}")
+
+    def _subscribed(self, channel: bytes) -> None:
+        state = self._by_channel.get(channel)
+        if state is not None and self.epoch:
+            state.is_listened_to = True
+            self._look(state)
+
+    def _heard(self, channel: bytes, what: bytes) -> None:
+        kind, content = what[:1], what[1:]
+        if channel == self._everyone:
+            if kind == b"e":
+                self._go_by(int(content))
+            return
+        state = self._by_channel.get(channel)
+        if state is None:
+            return
+        if kind == b"m":
+            place, origin, nick, text = content.split(b"\n", 3)
+            id, _, first = place.partition(b" ")
+            seq, _, time_ms = id.partition(b"-")
+            self._take(state, Chat(state.name, int(seq), int(time_ms), nick.decode(), text.decode()), origin)
+            if state.is_known:
+                self._forget_before(state, int(first))
+        elif kind == b"r":
+            self._was_removed(state, int(content))
+
+    def _begin_anew(self) -> None:
+        """The store has lost something that people were told of."""
+        _log.error("the store has lost messages that were kept: the epoch changes, and everybody comes in anew")
+        self._run(
+            lambda reply: None if isinstance(reply, Exception) else self._go_by(int(reply)),
+            ANEW,
+            (ABOUT,),
+            b"%d" % self.epoch,
+            b"%d" % (secrets.randbelow(MAX_U64) + 1),
+            self._everyone,
+        )
+
+    def _go_by(self, epoch: int) -> None:
+        before, self.epoch = self.epoch, epoch
+        if before == epoch:
+            return
+        if not before:
+            self._listen()
+            return
+        _log.warn("another epoch has begun, and everybody comes in anew")
+        self.began_anew()
+        for state in list(self._rooms.values()):
+            for said in list(state.unkept.values()):
+                self._refuse(state, said, "the history has begun anew; whether anybody saw it is not known")
+            if state.is_in_use:
+                _log.error("people are still in {room}, which has begun anew", room=state.name)
+            self._forget(state)
+            if self.link.is_open:
+                self.link.listening.unsubscribe([state.channel])
+
+    # --- what the store says --------------------------------------------------------------------------------
+
+    def _run(self, then: Then, script: Script, keys: tuple[bytes, ...], *arguments: bytes | str) -> None:
+        self._ask(then, b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+    def _ask(self, then: Then, *words: bytes | str | int) -> None:
+        if self.link.is_open:
+            self.link.commands.execute(then, *words)
+        else:
+            self._reactor.callLater(0, then, ConnectionGone("the history cannot be reached"))
+
+    def _refused(self, refusal: StoreRefusal) -> None:
+        """The store does not do what it should."""
+        self._has_trouble(f"the store refuses it, {_phrase(refusal)}")
+        if str(refusal).startswith(("READONLY", "NOSCRIPT", "MASTERDOWN", "LOADING", "UNBLOCKED")):
+            # It is another than it was: what is to be known of it has to be asked anew.
+            self._reactor.callLater(0, self.link.reopen, _phrase(refusal))
+
+    def _has_trouble(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            _log.error("the history cannot be kept, {trouble}: {address}", trouble=trouble, address=str(self.link.address))
+
+    def _found_well(self) -> None:
+        if self.trouble:
+            self.trouble = ""
+            _log.info("the history can be kept: {address}", address=str(self.link.address))
+
+    # --- upkeep ---------------------------------------------------------------------------------------------
+
+    def _trim(self) -> None:
+        """Let go of what is too old in the rooms that people are in; others empty themselves, or when looked at."""
+        self._trimming = self._reactor.callLater(TRIM_EVERY_S, self._trim)
+        if self.link.is_open:
+            for state in self._rooms.values():
+                if state.is_known:
+                    keys = about_key(state.name), stream_key(state.name)
+                    self._run(partial(self._was_trimmed, state), TRIM, keys, *self._keeping)
+
+    def _was_trimmed(self, state: _Room, reply: Reply) -> None:
+        if not isinstance(reply, Exception) and state.is_known:
+            self._forget_before(state, reply)
+
+
+def _cancel(call: IDelayedCall | None, result: None = None) -> None:
+    if call is not None and call.active():
+        call.cancel()
+
+
+def _entries(room: str, entries: Iterable[Any]) -> list[tuple[Chat, bytes]]:
+    """What a stream has, with the origins."""
+    found = []
+    for id, (_, body) in entries:
+        seq, _, time_ms = id.partition(b"-")
+        origin, nick, text = body.split(b"\n", 2)
+        found.append((Chat(room, int(seq), int(time_ms), nick.decode(), text.decode()), origin))
+    return found
+
+
+def _removed(chat: Chat) -> Chat:
+    return Chat(chat.room, chat.seq, chat.time, chat.nick, REMOVED)
+
+
+def _phrase(refusal: Exception) -> str:
+    """What the store said, as part of a sentence."""
+    kind, _, text = str(refusal).partition(" script: ")[0].partition(" ")
+    return (text if kind.isupper() and text else str(refusal)).strip().rstrip(".")
