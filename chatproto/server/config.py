@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.names import NameRefused, check_room
 from chatproto.server.settings import GROUPS, SETTINGS, Setting
+from chatproto.shared.address import without_secret
 
 __all__ = [
     "Configuration",
@@ -270,7 +271,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return json.dumps(without_secret(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
     if isinstance(value, dict):

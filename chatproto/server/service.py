@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from chatproto.server.reload import Reload
 from chatproto.server.secondsignal import SecondSignal
 from chatproto.server.signals import Hangup
 from chatproto.server.status import LOCAL, OFF, Status, StatusSite, place_of
+from chatproto.shared.address import is_store, parse_store
+from chatproto.shared.log import SharedLog
 from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatService", "NotStarted"]
@@ -86,8 +89,8 @@ class ChatService(Service):
 
     *access* says who may talk and who may moderate, and where bans and mutes are kept.
 
-    What is said is kept in the file *history*, within *history_limits*, or without it in memory. *origins*
-    and *deflate* are for WebSockets, as `ChatResource` has them.
+    What is said is kept in the file *history*, within *history_limits*, or without it in memory; or in the store
+    of that URL, with other servers (`chatproto.shared`). *origins* and *deflate* are for WebSockets, as `ChatResource` has them.
 
     `/metrics`, `/healthz` and `/readyz` are answered on the endpoint *status*; with `"local"` on any of
     *endpoints*, but only to who is on this machine; with `"off"` nowhere. With *log_connections* the log has
@@ -140,7 +143,7 @@ class ChatService(Service):
         self._status: Status | None = None
         self._delay: ReactorDelay | None = None
         self._access: Access | None = None
-        self._log: SqliteLog | None = None
+        self._log: SqliteLog | SharedLog | None = None
         self.factory: ChatFactory | None = None
 
     def privilegedStartService(self) -> None:
@@ -168,12 +171,7 @@ class ChatService(Service):
             self._close_status()
             raise NotStarted(str(error)) from None
         if self.history is not None:
-            try:
-                self._log = SqliteLog(self.history, self._reactor, self.limits, self.history_limits)
-            except HistoryUnusable as error:
-                self._close_ports()
-                self._close_status()
-                raise NotStarted(f"{error}; name another file, or mend this one") from None
+            self._open_log(self.history)
         super().startService()
         hub = Hub(
             self._reactor,
@@ -183,6 +181,8 @@ class ChatService(Service):
             **access.hub_options(),
         )
         access.opened(hub)
+        if isinstance(self._log, SharedLog):
+            self._log.began_anew = partial(_begin_anew, hub)
         self.factory = ChatFactory(
             hub, origins=self.origins, deflate=self.deflate, trusted_peers=self._trusted
         )
@@ -201,7 +201,8 @@ class ChatService(Service):
         if self._log is None:
             _log.info("what is said is kept in memory, and forgotten with this process")
         else:
-            _log.info("what is said is kept in {path}", path=self._log.path)
+            place = self._log.path if isinstance(self._log, SqliteLog) else str(self._log.link.address)
+            _log.info("what is said is kept in {place}", place=place)
         for listening, port in self._listened:
             for line in listening.ways_in(port.getHost()):
                 _log.info("{line}", line=line)
@@ -288,6 +289,19 @@ class ChatService(Service):
         stopped.addCallback(lambda _: self._close_status())
         return stopped
 
+    def _open_log(self, history: str) -> None:
+        if is_store(history):
+            shared = SharedLog(parse_store(history), self._reactor, self.limits, self.history_limits)
+            shared.open()
+            self._log = shared
+            return
+        try:
+            self._log = SqliteLog(history, self._reactor, self.limits, self.history_limits)
+        except HistoryUnusable as error:
+            self._close_ports()
+            self._close_status()
+            raise NotStarted(f"{error}; name another file, or mend this one") from None
+
     def _leave_descriptors(self, admission: Admission) -> None:
         """Let in no more connections than there can be, and leave some for the history and the log."""
         descriptors = _descriptors(self._reactor)
@@ -330,6 +344,15 @@ class ChatService(Service):
         ports, self.ports, self._listened = self.ports, [], []
         closing = [port.stopListening() for port in ports]
         return [waiting for waiting in closing if waiting is not None]
+
+
+def _begin_anew(hub: Hub) -> None:
+    """Numbers may come again, so everybody has to come in anew, by the other epoch."""
+    limits = hub.limits
+    sessions = list(hub.sessions.values())
+    spread_ms = int(len(sessions) / limits.max_returns_per_s * 1000)
+    text = "the history has lost something, and begins anew"
+    hub.shut_down(sessions, int(limits.return_delay_s * 1000), text, spread_ms=spread_ms)
 
 
 def _descriptors(reactor: object) -> int:

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import hiredis
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -46,6 +45,9 @@ class StoreConnection(Protocol):
         self._lost = lost
         self._heard = heard
         self._subscribed = subscribed
+        import hiredis  # whoever has no store need not have it
+
+        self._pack = hiredis.pack_command
         self._reader = hiredis.Reader(protocolError=StoreRefusal, replyError=StoreRefusal)
         self._waiting: deque[Then] = deque()
         self._out: list[bytes] = []
@@ -88,7 +90,7 @@ class StoreConnection(Protocol):
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
     def _write(self, words: tuple[bytes | str | int, ...]) -> None:
-        self._out.append(hiredis.pack_command(words))
+        self._out.append(self._pack(words))
         if len(self._out) == 1:
             self._clock.callLater(0, self._flush)
 
