@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from chatproto.rooms.account import IAccount
 from chatproto.rooms.catchup import CatchUp
+from chatproto.rooms.log import NotStored
 from chatproto.rooms.moderation import EVERYWHERE, Action, Rule
 from chatproto.rooms.names import Nick as Name
 from chatproto.rooms.orders import barring
@@ -478,6 +479,12 @@ class Session:
         self.go_on()
 
     def _cannot_be_prepared(self, failure: Failure) -> None:
+        if failure.check(NotStored):
+            # What is in memory goes on, so the session does too.
+            self._requests.popleft()
+            self.refuse(ErrorCode.RATE_LIMITED, "the history cannot be reached at the moment; try later")
+            self._postponement_is_over()
+            return
         _log.failure("what the log knows of a room could not be had", failure)
         self.fail(ErrorCode.TOO_SLOW, "the history cannot be read at the moment; come back", "error")
 

@@ -73,7 +73,7 @@ _UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
 class _Said:
     """A message on its way into the store."""
 
-    __slots__ = ("answer", "body", "cost_bytes", "id_key", "n", "sent_over", "sent_s")
+    __slots__ = ("answer", "body", "cost_bytes", "id_key", "n", "others", "sent_over", "sent_s")
 
     def __init__(self, n: int, body: bytes, id_key: bytes, cost_bytes: int) -> None:
         self.n = n
@@ -83,6 +83,15 @@ class _Said:
         self.sent_over = 0  # which of the link's connections, counted from 1
         self.sent_s = 0.0
         self.answer: Deferred[Receipt] = Deferred()
+        self.others: list[Deferred[Receipt]] = []  # for who said it again while it was in doubt
+
+    def answer_all(self, outcome: Receipt | NotStored) -> None:
+        """Tell what became of it."""
+        for answer in (self.answer, *self.others):
+            if isinstance(outcome, Receipt):
+                answer.callback(outcome)
+            else:
+                answer.errback(outcome)
 
 
 class _Room:
@@ -251,7 +260,7 @@ class SharedLog:
         if self._closing is not None:
             raise NotStored("the history is closed; nobody saw it")
         if not self.link.is_open:
-            raise NotStored(_UNREACHABLE)
+            return self._in_doubt(room, id_key(room, key, id) if id else b"")
         cost_bytes = text_cost_bytes(text)
         if self._unkept_bytes + cost_bytes > self._history.max_unkept_bytes:
             raise NotStored("the history cannot keep up; nobody saw it")
@@ -271,6 +280,16 @@ class SharedLog:
                 state, lambda: self._send(state, said), lambda error: self._refuse(state, said, str(error))
             )
         return said.answer
+
+    def _in_doubt(self, room: str, id_key: bytes) -> Deferred[Receipt]:
+        """The answer to come of what was sent before under the same id. Raises NotStored if there is none."""
+        state = self._rooms.get(room)
+        for said in state.unkept.values() if state is not None and id_key else ():
+            if said.id_key == id_key:
+                again: Deferred[Receipt] = Deferred()
+                said.others.append(again)
+                return again
+        raise NotStored(_UNREACHABLE)
 
     def bounds(self, room: str) -> tuple[int, int]:
         """See `RoomLog.bounds`."""
@@ -424,10 +443,11 @@ class SharedLog:
             return
         state.is_asked = True
         # The last one that is known too: it must still be there, and still be the same.
-        first = max(1, state.recent.last) if state.is_known else 0
+        last = state.recent.last
+        first = max(1, last) if state.is_known else 0
         most = READ_MESSAGES if state.is_known else FIRST_MESSAGES
         self._run(
-            partial(self._was_looked_at, state, first, most),
+            partial(self._was_looked_at, state, last, state.recent.get(last), most),
             LOOK,
             (about_key(state.name), stream_key(state.name)),
             b"%d" % first,
@@ -435,7 +455,8 @@ class SharedLog:
             *self._keeping,
         )
 
-    def _was_looked_at(self, state: _Room, first: int, most: int, reply: Reply) -> None:
+    def _was_looked_at(self, state: _Room, last: int, known: Chat | None, most: int, reply: Reply) -> None:
+        """*last* was the newest that people here were told of, and *known* that message if it was in memory."""
         state.is_asked = False
         removed, state.removed_meanwhile = state.removed_meanwhile, set()
         if self._rooms.get(state.name) is not state:
@@ -461,7 +482,7 @@ class SharedLog:
             waiting, state.waiting = state.waiting, []
             for do, _ in waiting:
                 do()
-        elif newest < state.recent.last or not self._is_as_known(state, oldest, entries):
+        elif newest < last or (known is not None and last >= oldest and not _has(entries, known)):
             self._begin_anew()
             return
         else:
@@ -485,15 +506,6 @@ class SharedLog:
         for _, fail in waiting:
             fail(NotStored(_UNREACHABLE))
         self._settle(state)
-
-    def _is_as_known(self, state: _Room, oldest: int, entries: list[tuple[Chat, bytes]]) -> bool:
-        """Whether the newest message that people here were told of is what the store has under its number."""
-        last = state.recent.last
-        known = state.recent.get(last)
-        if known is None or last < oldest:
-            return True
-        found = entries[0][0] if entries else None
-        return found is not None and (found.seq, found.time, found.nick) == (last, known.time, known.nick)
 
     def _take(self, state: _Room, chat: Chat, origin: bytes) -> None:
         """A message is kept: tell of it when its turn comes."""
@@ -540,7 +552,7 @@ class SharedLog:
             _log.failure("who is told of messages failed")
         if said is not None:
             self._done(state, said)
-            said.answer.callback(Receipt(chat.seq, chat.time))
+            said.answer_all(Receipt(chat.seq, chat.time))
 
     def _forget_before(self, state: _Room, oldest: int) -> None:
         if oldest > state.oldest:
@@ -590,12 +602,12 @@ class SharedLog:
         seq, time_ms = map(int, reply[1].split(b"-"))
         if reply[0] == 1:
             self._done(state, said)
-            said.answer.callback(Receipt(seq, time_ms))
+            said.answer_all(Receipt(seq, time_ms))
         elif said.n in state.unkept:
             if seq < state.oldest:
                 # It is kept no more, before anybody here was told of it.
                 self._done(state, said)
-                said.answer.callback(Receipt(seq, time_ms))
+                said.answer_all(Receipt(seq, time_ms))
                 return
             if seq <= state.recent.last:
                 # Its number belongs to another message: the store has lost that one.
@@ -617,7 +629,7 @@ class SharedLog:
     def _refuse(self, state: _Room, said: _Said, why: str) -> None:
         if said.n in state.unkept:
             self._done(state, said)
-            said.answer.errback(NotStored(why))
+            said.answer_all(NotStored(why))
 
     def _refuse_unsent(self, state: _Room) -> None:
         """All that is in the store was seen, so what was sent over a connection before is not there."""
@@ -778,6 +790,12 @@ def _entries(room: str, entries: Iterable[Any]) -> list[tuple[Chat, bytes]]:
         origin, nick, text = body.split(b"\n", 2)
         found.append((Chat(room, int(seq), int(time_ms), nick.decode(), text.decode()), origin))
     return found
+
+
+def _has(entries: list[tuple[Chat, bytes]], known: Chat) -> bool:
+    """Whether the first of *entries* is *known*, which may have been removed meanwhile."""
+    found = entries[0][0] if entries else None
+    return found is not None and (found.seq, found.time, found.nick) == (known.seq, known.time, known.nick)
 
 
 def _removed(chat: Chat) -> Chat:

@@ -36,6 +36,7 @@ class Speaker:
         self._seen = 0
         self._newest_id = 0
         self._unanswered: dict[int, str] = {}
+        self._said_again: set[int] = set()
         self._epoch = self._after = 0
         self._is_in = False
         self._retry_s = 0.0
@@ -89,6 +90,7 @@ class Speaker:
             self._after = max(self._after, message.seq)
         elif isinstance(message, End):
             self._is_in = True
+            self._said_again |= self._unanswered.keys()
             for id in list(self._unanswered):
                 self._say(id)
         elif isinstance(message, Ack):
@@ -99,9 +101,11 @@ class Speaker:
             assert message.code == ErrorCode.NOT_STORED, message
             text = self._unanswered.pop(message.id, "")
             assert text, f"{message} came without a question"
-            self.refused[text] = message.code
-        elif isinstance(message, Error) and message.code == ErrorCode.NICK_TAKEN:
-            self.move()  # the session before is not gone yet
+            if message.id not in self._said_again:
+                # Of what was sent before as well nobody can say now whether that got there.
+                self.refused[text] = message.code
+        elif isinstance(message, Error) and message.code in (ErrorCode.NICK_TAKEN, ErrorCode.RATE_LIMITED):
+            self.move()  # the session before is not gone yet, or the store not there
 
     def _say(self, id: int) -> None:
         assert self._client is not None
