@@ -68,6 +68,7 @@ class Session:
         self.outlet = outlet
         self.name: Name | None = None
         self.standing = Standing(hub, address)
+        self.granted: Name | None = None  # what other servers let them have, for the request that asked
         self.members: dict[str, Member] = {}
         self.ended = False
         self.reason = ""
@@ -455,6 +456,11 @@ class Session:
     def wait_for_join_again(self) -> None:
         """Give the person as much time to join as at first."""
         self.wait_for_join(self._join_timeout_s)
+
+    def take_up_again(self, request: Message) -> None:
+        """Take *request* up again before all others: what it waited for is there."""
+        self._requests.appendleft(request)
+        self.go_on()
 
     def postpone(self, request: Message, until: Deferred[None]) -> None:
         """Take *request*, which is just being taken up, up again when what it needs is there."""

@@ -170,7 +170,9 @@ class ChatCollector(Collector):
             "Bytes of the file of the history and its write-ahead log.",
             file_bytes,
         )
-        yield _counter("chat_store_connections", "Times that a store for many servers was connected.", n_opened)
+        yield _counter(
+            "chat_store_connections", "Times that a store for many servers was connected.", n_opened
+        )
         yield _histogram(
             "chat_store_answer_seconds",
             "Seconds in which a store for many servers answered that it keeps a message.",

@@ -38,6 +38,7 @@ from chatproto.server.signals import Hangup
 from chatproto.server.status import LOCAL, OFF, Status, StatusSite, place_of
 from chatproto.shared.address import is_store, parse_store
 from chatproto.shared.log import SharedLog
+from chatproto.shared.people import SharedPeople
 from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatService", "NotStarted"]
@@ -144,6 +145,7 @@ class ChatService(Service):
         self._delay: ReactorDelay | None = None
         self._access: Access | None = None
         self._log: SqliteLog | SharedLog | None = None
+        self._people: SharedPeople | None = None
         self.factory: ChatFactory | None = None
 
     def privilegedStartService(self) -> None:
@@ -178,11 +180,15 @@ class ChatService(Service):
             self._log,
             self.limits,
             default_room=self.default_room,
+            elsewhere=self._people,
             **access.hub_options(),
         )
         access.opened(hub)
         if isinstance(self._log, SharedLog):
             self._log.began_anew = partial(_begin_anew, hub)
+            assert self._people is not None
+            self._people.start(hub)
+            self._log.open()
         self.factory = ChatFactory(
             hub, origins=self.origins, deflate=self.deflate, trusted_peers=self._trusted
         )
@@ -279,6 +285,9 @@ class ChatService(Service):
             closing.append(draining.ended)
         stopped: Deferred[Any] = DeferredList(closing)
         stopped.addCallback(lambda _: self._stop_repeating())  # until now systemd wants to hear of it
+        people, self._people = self._people, None
+        if people is not None:
+            stopped.addCallback(lambda _: people.close())
         log, self._log = self._log, None
         if log is not None:
             stopped.addCallback(lambda _: log.close())
@@ -291,9 +300,8 @@ class ChatService(Service):
 
     def _open_log(self, history: str) -> None:
         if is_store(history):
-            shared = SharedLog(parse_store(history), self._reactor, self.limits, self.history_limits)
-            shared.open()
-            self._log = shared
+            self._log = SharedLog(parse_store(history), self._reactor, self.limits, self.history_limits)
+            self._people = SharedPeople(self._log, self._reactor, self.limits.lease_s)
             return
         try:
             self._log = SqliteLog(history, self._reactor, self.limits, self.history_limits)

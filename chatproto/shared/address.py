@@ -29,7 +29,9 @@ class StoreAddress:
     def __str__(self) -> str:
         if self.path:
             return f"redis+unix://{self.path}" + (f"?db={self.database}" if self.database else "")
-        places = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        places = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
+        )
         scheme = ("rediss" if self.is_tls else "redis") + ("+sentinel" if self.service else "")
         service = f"/{self.service}" if self.service else ""
         return f"{scheme}://{places}{service}/{self.database}"
@@ -58,7 +60,9 @@ def parse_store(text: str) -> StoreAddress:
     """
     scheme, mark, rest = text.partition("://")
     if not mark or scheme not in _SCHEMES:
-        raise ValueError(f"begins with {', '.join(f'{known}://' for known in _SCHEMES[:-1])} or {_SCHEMES[-1]}://")
+        raise ValueError(
+            f"begins with {', '.join(f'{known}://' for known in _SCHEMES[:-1])} or {_SCHEMES[-1]}://"
+        )
     # Several hosts are no URL, so the hosts are taken out first.
     place, _, _ = rest.partition("/")
     login, _, hosts = place.rpartition("@")
@@ -69,7 +73,7 @@ def parse_store(text: str) -> StoreAddress:
     if url.fragment:
         raise ValueError("has a # in it; write %23 in a password")
     user, _, password = login.partition(":")
-    secrets = {"user": unquote(user), "password": unquote(password)}
+    secrets = unquote(user), unquote(password)
     if scheme == "redis+unix":
         return _unix(url, hosts, secrets)
     if url.query:
@@ -77,24 +81,27 @@ def parse_store(text: str) -> StoreAddress:
     return _network(scheme, url.path, hosts, secrets)
 
 
-def _unix(url: SplitResult, hosts: str, secrets: dict[str, str]) -> StoreAddress:
+def _unix(url: SplitResult, hosts: str, secrets: tuple[str, str]) -> StoreAddress:
     if hosts or not url.path.strip("/"):
         raise ValueError("needs the path of a socket, as in redis+unix:///run/redis.sock?db=0")
     query = parse_qs(url.query, keep_blank_values=True)
     if set(query) - {"db"}:
-        raise ValueError("can only be told its database behind the '?', as in redis+unix:///run/redis.sock?db=0")
-    return StoreAddress(
-        path=unquote(url.path), database=_database(query.get("db", ["0"])[-1]), **secrets
-    )
+        raise ValueError(
+            "can only be told its database behind the '?', as in redis+unix:///run/redis.sock?db=0"
+        )
+    database = _database(query.get("db", ["0"])[-1])
+    return StoreAddress(path=unquote(url.path), database=database, user=secrets[0], password=secrets[1])
 
 
-def _network(scheme: str, path: str, hosts: str, secrets: dict[str, str]) -> StoreAddress:
+def _network(scheme: str, path: str, hosts: str, secrets: tuple[str, str]) -> StoreAddress:
     parts = [part for part in path.split("/") if part]
     service = ""
     is_watched = scheme.endswith("+sentinel")
     if is_watched:
         if not parts:
-            raise ValueError("needs the name of the service, as in redis+sentinel://A:26379,B:26379/mymaster/0")
+            raise ValueError(
+                "needs the name of the service, as in redis+sentinel://A:26379,B:26379/mymaster/0"
+            )
         service = unquote(parts.pop(0))
     if len(parts) > 1:
         raise ValueError("has too many parts: the last is the number of the database")
@@ -106,7 +113,8 @@ def _network(scheme: str, path: str, hosts: str, secrets: dict[str, str]) -> Sto
         is_tls=scheme.startswith("rediss"),
         database=_database(parts[0]) if parts else 0,
         service=service,
-        **secrets,
+        user=secrets[0],
+        password=secrets[1],
     )
 
 

@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from chatproto.shared.address import StoreAddress
+from chatproto.shared.peoplescripts import SCRIPTS as PEOPLE_SCRIPTS
 from chatproto.shared.resp import ConnectionGone, Reply, StoreConnection, StoreRefusal
 from chatproto.shared.scripts import SCRIPTS
 
@@ -154,7 +155,7 @@ class Link:
         for connection in self._connections:
             ids.append((yield _ask(connection, "CLIENT", "ID")))
         self._before = facts.run, ids
-        for script in SCRIPTS:
+        for script in (*SCRIPTS, *PEOPLE_SCRIPTS):
             yield self._told("SCRIPT", "LOAD", script.text)
         if self._is_closed:
             return
@@ -178,8 +179,12 @@ class Link:
     @inlineCallbacks
     def _examine(self) -> Generator[Deferred[Any], Any, StoreFacts]:
         found = yield self._told("INFO")
-        facts = dict(line.split(":", 1) for line in found.decode("utf-8", "replace").splitlines() if ":" in line)
-        version = tuple(int(part) for part in facts.get("redis_version", "0").split(".")[:2] if part.isdigit())
+        facts = dict(
+            line.split(":", 1) for line in found.decode("utf-8", "replace").splitlines() if ":" in line
+        )
+        version = tuple(
+            int(part) for part in facts.get("redis_version", "0").split(".")[:2] if part.isdigit()
+        )
         if version < LEAST_VERSION:
             raise _Unfit(f"it is of version {facts.get('redis_version')}, and needs to be 5.0 or later")
         if facts.get("role") != "master":

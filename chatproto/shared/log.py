@@ -10,7 +10,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -22,6 +22,7 @@ from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_
 from chatproto.rooms.spread import Spread
 from chatproto.shared.address import StoreAddress
 from chatproto.shared.link import ANSWER_TIMEOUT_S, Link, StoreFacts
+from chatproto.shared.peoplescripts import people_key
 from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal, Then
 from chatproto.shared.scripts import (
     ABOUT,
@@ -36,6 +37,7 @@ from chatproto.shared.scripts import (
     channel_of,
     everyone_channel,
     id_key,
+    server_channel,
     stream_key,
 )
 from chatproto.wire.messages import MAX_U64, Chat
@@ -73,7 +75,18 @@ _UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
 class _Said:
     """A message on its way into the store."""
 
-    __slots__ = ("answer", "body", "cost_bytes", "id_key", "n", "others", "sent_over", "sent_s")
+    __slots__ = (
+        "answer",
+        "body",
+        "cost_bytes",
+        "id_key",
+        "is_placed",
+        "n",
+        "others",
+        "receipt",
+        "sent_over",
+        "sent_s",
+    )
 
     def __init__(self, n: int, body: bytes, id_key: bytes, cost_bytes: int) -> None:
         self.n = n
@@ -82,6 +95,8 @@ class _Said:
         self.cost_bytes = cost_bytes
         self.sent_over = 0  # which of the link's connections, counted from 1
         self.sent_s = 0.0
+        self.is_placed = False  # the store has answered that it has a number
+        self.receipt: Receipt | None = None  # once people were told of it
         self.answer: Deferred[Receipt] = Deferred()
         self.others: list[Deferred[Receipt]] = []  # for who said it again while it was in doubt
 
@@ -105,6 +120,7 @@ class _Room:
         "ahead",
         "channel",
         "gap",
+        "has_people",
         "is_asked",
         "is_in_use",
         "is_known",
@@ -124,15 +140,40 @@ class _Room:
         self.oldest = 1
         self.recent = Remembered(0)
         self.newest = 0  # that is known to be in the store
-        self.ahead: dict[int, tuple[Chat, bytes]] = {}  # what came before its turn, by number, with its origin
+        self.ahead: dict[
+            int, tuple[Chat, bytes]
+        ] = {}  # what came before its turn, by number, with its origin
         self.gap: IDelayedCall | None = None
         self.is_known = False
+        self.has_people = False  # that one knows who is there
         self.is_in_use = False
         self.is_listened_to = False
         self.is_asked = False  # the store is being asked what it has
         self.removed_meanwhile: set[int] = set()  # by number, while that is so
         self.unkept: dict[int, _Said] = {}
         self.waiting: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
+
+
+class PeopleListener(Protocol):
+    """Who wants to know of people what the log comes to know: see `chatproto.shared.people`."""
+
+    def opened(self) -> None:
+        """The store is connected, perhaps again."""
+
+    def looked_at(self, room: str, changes: int, found: list[bytes]) -> None:
+        """After so many changes these are in *room*."""
+
+    def heard(self, room: str, content: bytes) -> None:
+        """One more change in *room*."""
+
+    def heard_by_all(self, content: bytes) -> None:
+        """What all servers are told."""
+
+    def heard_here(self, kind: bytes, content: bytes) -> None:
+        """What this server alone is told."""
+
+    def forgotten(self, room: str) -> None:
+        """*room* is not listened to any more."""
 
 
 class SharedLog:
@@ -160,7 +201,9 @@ class SharedLog:
         self._limits = limits or Limits()
         self._history = history or HistoryLimits()
         self._kept: Kept = lambda chat, sender: None
-        self._token = secrets.token_hex(8).encode()
+        self.token = secrets.token_hex(8)
+        self.people: PeopleListener | None = None
+        self._own = self.token.encode()
         self._rooms: dict[str, _Room] = {}
         self._by_channel: dict[bytes, _Room] = {}
         self._idle: OrderedDict[str, float] = OrderedDict()  # since when nobody needs them, in seconds
@@ -173,8 +216,9 @@ class SharedLog:
         self._unkept_bytes = 0
         self._n_unkept = 0
         self._closing: Deferred[None] | None = None
-        self._database = address.database
+        self.database = address.database
         self._everyone = everyone_channel(address.database)
+        self._here = server_channel(address.database, self.token)
         self._keeping = (
             b"%d" % self._history.max_history_room_messages,
             b"%d" % int(self._history.max_history_age_s * 1000),
@@ -265,7 +309,7 @@ class SharedLog:
         if self._unkept_bytes + cost_bytes > self._history.max_unkept_bytes:
             raise NotStored("the history cannot keep up; nobody saw it")
         self._newest_n += 1
-        origin = b"%s.%d.%d" % (self._token, sender, self._newest_n)
+        origin = b"%s.%d.%d" % (self._own, sender, self._newest_n)
         body = b"%s\n%s\n%s" % (origin, nick.encode(), text.encode())
         remembered = id and self._history.remember_ids_s
         said = _Said(self._newest_n, body, id_key(room, key, id) if remembered else b"", cost_bytes)
@@ -314,7 +358,7 @@ class SharedLog:
             else:
                 answer.callback(take_bytes((chat for chat, _ in _entries(room, reply)), max_bytes))
 
-        self._ask(then, b"XRANGE", stream_key(room), first, last, b"COUNT", most)
+        self.ask(then, b"XRANGE", stream_key(room), first, last, b"COUNT", most)
         return answer
 
     def search(self, room: str, words: Sequence[str], limit: int) -> Found:
@@ -343,7 +387,7 @@ class SharedLog:
                     answer.callback(take_bytes(found, max_bytes))
 
         for seq in wanted:
-            self._ask(partial(then, seq == wanted[-1]), b"XRANGE", stream_key(room), seq, seq)
+            self.ask(partial(then, seq == wanted[-1]), b"XRANGE", stream_key(room), seq, seq)
         return answer
 
     def remove(self, room: str, seq: int) -> Deferred[bool]:
@@ -362,17 +406,31 @@ class SharedLog:
         stream = stream_key(room)
         self._when_known(
             state,
-            lambda: self._run(then, REMOVE, (stream, stream + b":new"), b"%d" % seq, REMOVED, state.channel),
+            lambda: self.run(then, REMOVE, (stream, stream + b":new"), b"%d" % seq, REMOVED, state.channel),
             answer.errback,
         )
         return answer
+
+    # --- for people -----------------------------------------------------------------------------------------
+
+    @property
+    def remember_ms(self) -> int:
+        """For how long an id is remembered, in milliseconds."""
+        return max(1, int(self._history.remember_ids_s * 1000))
+
+    def look_at_people(self, room: str | None = None) -> None:
+        """Have the listener told anew who is in *room*, or in every room."""
+        for state in [self._rooms[room]] if room is not None else list(self._rooms.values()):
+            state.has_people = False
+            if state.is_listened_to:
+                self._look(state)
 
     # --- rooms ----------------------------------------------------------------------------------------------
 
     def _state(self, room: str) -> _Room:
         state = self._rooms.get(room)
         if state is None:
-            state = self._rooms[room] = _Room(room, channel_of(self._database, room))
+            state = self._rooms[room] = _Room(room, channel_of(self.database, room))
             self._by_channel[state.channel] = state
             if self.link.is_open:
                 self.link.listening.subscribe([state.channel])
@@ -432,6 +490,8 @@ class SharedLog:
     def _forget(self, state: _Room) -> None:
         self._idle.pop(state.name, None)
         del self._rooms[state.name], self._by_channel[state.channel]
+        if self.people is not None:
+            self.people.forgotten(state.name)
         _cancel(state.gap)
         self._recent.forget(state.name, state.recent)
 
@@ -442,17 +502,19 @@ class SharedLog:
         if state.is_asked:
             return
         state.is_asked = True
+        wants_people = self.people is not None and not state.has_people
         # The last one that is known too: it must still be there, and still be the same.
         last = state.recent.last
         first = max(1, last) if state.is_known else 0
         most = READ_MESSAGES if state.is_known else FIRST_MESSAGES
-        self._run(
+        self.run(
             partial(self._was_looked_at, state, last, state.recent.get(last), most),
             LOOK,
-            (about_key(state.name), stream_key(state.name)),
+            (about_key(state.name), stream_key(state.name), people_key(state.name)),
             b"%d" % first,
             b"%d" % most,
             *self._keeping,
+            b"%d" % wants_people,
         )
 
     def _was_looked_at(self, state: _Room, last: int, known: Chat | None, most: int, reply: Reply) -> None:
@@ -464,7 +526,10 @@ class SharedLog:
         if isinstance(reply, Exception):
             self._could_not_look(state, reply)
             return
-        oldest, newest, found = reply
+        oldest, newest, found, changes, people = reply
+        if self.people is not None and not state.has_people:
+            state.has_people = True
+            self.people.looked_at(state.name, changes, people)
         entries = [
             (_removed(chat) if chat.seq in removed else chat, origin)
             for chat, origin in _entries(state.name, found)
@@ -544,15 +609,16 @@ class SharedLog:
         self._recent.add(state.name, state.recent, chat)
         token, sender, n = origin.split(b".")
         said = None
-        if token == self._token:
+        if token == self._own:
             said = state.unkept.get(int(n))
         try:
-            self._kept(chat, int(sender) if token == self._token else 0)
+            self._kept(chat, int(sender) if token == self._own else 0)
         except Exception:
             _log.failure("who is told of messages failed")
         if said is not None:
-            self._done(state, said)
-            said.answer_all(Receipt(chat.seq, chat.time))
+            said.receipt = Receipt(chat.seq, chat.time)
+            if said.is_placed:
+                self._answer(state, said, said.receipt)
 
     def _forget_before(self, state: _Room, oldest: int) -> None:
         if oldest > state.oldest:
@@ -580,7 +646,7 @@ class SharedLog:
         keys: tuple[bytes, ...] = (about_key(state.name), stream_key(state.name))
         if said.id_key:
             keys += (said.id_key,)
-        self._run(
+        self.run(
             partial(self._was_tried, state, said),
             APPEND,
             keys,
@@ -592,30 +658,37 @@ class SharedLog:
 
     def _was_tried(self, state: _Room, said: _Said, reply: Reply) -> None:
         if isinstance(reply, ConnectionGone):
-            return  # it is kept or not; that is seen when the store is there again
+            if said.receipt is not None:
+                self._answer(state, said, said.receipt)
+            return  # else it is kept or not; that is seen when the store is there again
         if isinstance(reply, StoreRefusal):
             self._refused(reply)
-            self._refuse(state, said, f"the history cannot be kept at the moment: {_phrase(reply)}; nobody saw it")
+            self._refuse(
+                state, said, f"the history cannot be kept at the moment: {_phrase(reply)}; nobody saw it"
+            )
             return
         self.answers_s.observe(self._reactor.seconds() - said.sent_s)
         self._found_well()
         seq, time_ms = map(int, reply[1].split(b"-"))
-        if reply[0] == 1:
-            self._done(state, said)
-            said.answer_all(Receipt(seq, time_ms))
+        receipt = Receipt(seq, time_ms)
+        if reply[0] == 1 or said.receipt is not None or seq < state.oldest:
+            # Said before, or told of already; or kept no more, before anybody here was told of it. The acknowledgement
+            # waits for this answer in any case, so that they come in the order of what was said.
+            self._answer(state, said, receipt)
         elif said.n in state.unkept:
-            if seq < state.oldest:
-                # It is kept no more, before anybody here was told of it.
-                self._done(state, said)
-                said.answer_all(Receipt(seq, time_ms))
-                return
             if seq <= state.recent.last:
                 # Its number belongs to another message: the store has lost that one.
                 self._begin_anew()
                 return
+            said.is_placed = True
             origin, nick, text = said.body.split(b"\n", 2)
             self._take(state, Chat(state.name, seq, time_ms, nick.decode(), text.decode()), origin)
             self._forget_before(state, int(reply[2]))
+
+    def _answer(self, state: _Room, said: _Said, receipt: Receipt) -> None:
+        if said.n in state.unkept:
+            self._done(state, said)
+            said.answer_all(receipt)
 
     def _done(self, state: _Room, said: _Said) -> None:
         if state.unkept.pop(said.n, None) is not None:
@@ -634,7 +707,9 @@ class SharedLog:
     def _refuse_unsent(self, state: _Room) -> None:
         """All that is in the store was seen, so what was sent over a connection before is not there."""
         for said in list(state.unkept.values()):
-            if 0 < said.sent_over < self.link.n_opened:
+            if said.receipt is not None:
+                self._answer(state, said, said.receipt)
+            elif 0 < said.sent_over < self.link.n_opened:
                 self._refuse(state, said, "the history was out of reach; nobody saw it")
 
     # --- the connection -------------------------------------------------------------------------------------
@@ -642,8 +717,10 @@ class SharedLog:
     def _opened(self, facts: StoreFacts) -> None:
         _log.info("the store is connected: {address}", address=str(self.link.address))
         self._facts = facts
-        self.link.listening.subscribe([self._everyone])
+        self.link.listening.subscribe([self._everyone, self._here])
         self._begin()
+        if self.people is not None:
+            self.people.opened()
         if self.epoch:
             self._listen()
 
@@ -659,7 +736,7 @@ class SharedLog:
 
         may_have_lost = not (self._facts.is_durable or self.epoch)
         epoch = b"%d" % (secrets.randbelow(MAX_U64) + 1)
-        self._run(has_begun, BEGIN, (ABOUT,), epoch, self._facts.run, b"%d" % may_have_lost)
+        self.run(has_begun, BEGIN, (ABOUT,), epoch, self._facts.run, b"%d" % may_have_lost)
 
     def _probe(self) -> None:
         self._probing = self._reactor.callLater(PROBE_EVERY_S, self._probe)
@@ -673,7 +750,7 @@ class SharedLog:
 
     def _lost(self, why: str) -> None:
         for state in self._rooms.values():
-            state.is_listened_to = False
+            state.is_listened_to = state.has_people = False
             _cancel(state.gap)
             state.gap = None
         self._has_trouble(f"the store is out of reach, {why}")
@@ -689,6 +766,11 @@ class SharedLog:
         if channel == self._everyone:
             if kind == b"e":
                 self._go_by(int(content))
+            elif kind == b"o" and self.people is not None:
+                self.people.heard_by_all(content)
+            return
+        if channel == self._here and self.people is not None:
+            self.people.heard_here(kind, content)
             return
         state = self._by_channel.get(channel)
         if state is None:
@@ -700,13 +782,17 @@ class SharedLog:
             self._take(state, Chat(state.name, int(seq), int(time_ms), nick.decode(), text.decode()), origin)
             if state.is_known:
                 self._forget_before(state, int(first))
+        elif kind == b"p" and self.people is not None:
+            self.people.heard(state.name, content)
         elif kind == b"r":
             self._was_removed(state, int(content))
 
     def _begin_anew(self) -> None:
         """The store has lost something that people were told of."""
-        _log.error("the store has lost messages that were kept: the epoch changes, and everybody comes in anew")
-        self._run(
+        _log.error(
+            "the store has lost messages that were kept: the epoch changes, and everybody comes in anew"
+        )
+        self.run(
             lambda reply: None if isinstance(reply, Exception) else self._go_by(int(reply)),
             ANEW,
             (ABOUT,),
@@ -735,10 +821,12 @@ class SharedLog:
 
     # --- what the store says --------------------------------------------------------------------------------
 
-    def _run(self, then: Then, script: Script, keys: tuple[bytes, ...], *arguments: bytes | str) -> None:
-        self._ask(then, b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+    def run(self, then: Then, script: Script, keys: tuple[bytes, ...], *arguments: bytes | str) -> None:
+        """Have the store run *script*, once, if it can be reached; *then* gets the answer."""
+        self.ask(then, b"EVALSHA", script.sha, len(keys), *keys, *arguments)
 
-    def _ask(self, then: Then, *words: bytes | str | int) -> None:
+    def ask(self, then: Then, *words: bytes | str | int) -> None:
+        """Have the store carry out a command, once, if it can be reached; *then* gets the answer."""
         if self.link.is_open:
             self.link.commands.execute(then, *words)
         else:
@@ -754,7 +842,11 @@ class SharedLog:
     def _has_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
-            _log.error("the history cannot be kept, {trouble}: {address}", trouble=trouble, address=str(self.link.address))
+            _log.error(
+                "the history cannot be kept, {trouble}: {address}",
+                trouble=trouble,
+                address=str(self.link.address),
+            )
 
     def _found_well(self) -> None:
         if self.trouble:
@@ -770,7 +862,7 @@ class SharedLog:
             for state in self._rooms.values():
                 if state.is_known:
                     keys = about_key(state.name), stream_key(state.name)
-                    self._run(partial(self._was_trimmed, state), TRIM, keys, *self._keeping)
+                    self.run(partial(self._was_trimmed, state), TRIM, keys, *self._keeping)
 
     def _was_trimmed(self, state: _Room, reply: Reply) -> None:
         if not isinstance(reply, Exception) and state.is_known:

@@ -47,7 +47,7 @@ class StoreConnection(Protocol):
         self._subscribed = subscribed
         import hiredis  # whoever has no store need not have it
 
-        self._pack = hiredis.pack_command
+        self._pack: Any = hiredis.pack_command
         self._reader = hiredis.Reader(protocolError=StoreRefusal, replyError=StoreRefusal)
         self._waiting: deque[Then] = deque()
         self._out: list[bytes] = []

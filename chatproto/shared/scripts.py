@@ -29,7 +29,10 @@ __all__ = [
     "channel_of",
     "everyone_channel",
     "id_key",
+    "script",
+    "server_channel",
     "stream_key",
+    "tag",
 ]
 
 
@@ -40,7 +43,8 @@ class Script(NamedTuple):
     sha: bytes
 
 
-def _script(text: str) -> Script:
+def script(text: str) -> Script:
+    """A script of that text."""
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
 
 
@@ -85,7 +89,7 @@ local function trim(about, stream, first, last, most, age_ms, now_ms)
 end
 """
 
-APPEND = _script(
+APPEND = script(
     _TIME
     + _TRIM
     + """
@@ -120,11 +124,12 @@ return {0, place, written(first)}
 )
 """Give a message its number and keep it, unless its id is known."""
 
-LOOK = _script(
+LOOK = script(
     _TIME
     + _TRIM
     + """
--- KEYS: about, stream; ARGV: from which number on (0: the newest), how many, messages and milliseconds to keep
+-- KEYS: about, stream, people
+-- ARGV: from which number on (0: the newest), how many, messages and milliseconds to keep, whether who is there
 local about = redis.call('HMGET', KEYS[1], 'last', 'first')
 local last = tonumber(about[1]) or 0
 local first = tonumber(about[2]) or 1
@@ -137,12 +142,16 @@ if ARGV[1] == '0' then
 else
     entries = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
 end
-return {first, last, entries}
+local people = {}
+if ARGV[5] == '1' then
+    people = redis.call('HGETALL', KEYS[3])
+end
+return {first, last, entries, tonumber(redis.call('HGET', KEYS[1], 'people')) or 0, people}
 """
 )
 """What is to be known of a room before people enter it, or after the connection was lost."""
 
-TRIM = _script(
+TRIM = script(
     _TIME
     + _TRIM
     + """
@@ -156,7 +165,7 @@ return trim(KEYS[1], KEYS[2], tonumber(about[2]), tonumber(about[1]), tonumber(A
 )
 """Drop what is too old; the oldest number that is kept."""
 
-REMOVE = _script(
+REMOVE = script(
     """
 -- KEYS: stream, a place to work in; ARGV: number, text instead, channel
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
@@ -183,7 +192,7 @@ return 1
 )
 """Have another text in place of what a message said."""
 
-BEGIN = _script(
+BEGIN = script(
     """
 -- KEYS: about; ARGV: an epoch for a store that has none, the store's run, whether a run before may have lost something
 redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1])
@@ -197,7 +206,7 @@ return redis.call('HGET', KEYS[1], 'epoch')
 )
 """The epoch."""
 
-ANEW = _script(
+ANEW = script(
     """
 -- KEYS: about; ARGV: the epoch that is over, the one that begins, channel
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
@@ -216,29 +225,35 @@ SCRIPTS = (APPEND, LOOK, TRIM, REMOVE, BEGIN, ANEW)
 ABOUT = b"chat:about"
 
 
-def _tag(room: str) -> str:
+def tag(room: str) -> str:
+    """The hash tag of a room."""
     # A brace in a room's name would end the hash tag.
     return "{" + room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D") + "}"
 
 
 def stream_key(room: str) -> bytes:
     """The stream of a room."""
-    return f"chat:{_tag(room)}".encode()
+    return f"chat:{tag(room)}".encode()
 
 
 def about_key(room: str) -> bytes:
     """The hash with what is known of a room."""
-    return f"chat:{_tag(room)}:about".encode()
+    return f"chat:{tag(room)}:about".encode()
 
 
 def id_key(room: str, key: str, id: int) -> bytes:
     """Where it stands which place the message *id* of the nickname *key* got."""
-    return f"chat:{_tag(room)}:id:{key}:{id}".encode()
+    return f"chat:{tag(room)}:id:{key}:{id}".encode()
 
 
 def channel_of(database: int, room: str) -> bytes:
     """Where what happens in a room is published. Channels know nothing of databases."""
-    return f"chat@{database}:{_tag(room)}".encode()
+    return f"chat@{database}:{tag(room)}".encode()
+
+
+def server_channel(database: int, token: str) -> bytes:
+    """Where one server listens."""
+    return f"chat@{database}:server:{token}".encode()
 
 
 def everyone_channel(database: int) -> bytes:

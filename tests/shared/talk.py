@@ -178,9 +178,11 @@ class Talk:
     def _check_heard(self, speaker: Speaker, order: list[tuple[int, str]], own: set[str]) -> None:
         newest = order[-1][0] if order else 0
         self.until(
-            lambda: not speaker.heard
-            or {seq for seq, _ in speaker.heard} | {speaker.acked[text] for text in own}
-            >= set(range(speaker.heard[0][0], newest + 1)),
+            lambda: (
+                not speaker.heard
+                or {seq for seq, _ in speaker.heard} | {speaker.acked[text] for text in own}
+                >= set(range(speaker.heard[0][0], newest + 1))
+            ),
             f"{speaker.nick} has not heard everything",
             is_talking=False,
         )

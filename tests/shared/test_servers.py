@@ -10,7 +10,7 @@ from live import Framed, Server
 from shared.store import Store, needs_store
 
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Ack, Chat, End, Error, Join, Say, Search, Welcome
+from chatproto.wire.messages import Ack, Chat, End, Error, Join, Left, Say, Search, Welcome
 
 pytestmark = [pytest.mark.system, needs_store]
 
@@ -52,6 +52,7 @@ def test_an_id_is_recognised_on_another_server(servers: list[Server]) -> None:
     first.send(Say(7, "ids", "hi"))
     before = first.until(Ack)
     first.close()
+    reader.until(Left)
     again = servers[1].connect()
     again.send(Join("ann", "ids", 0, 0, 0), Say(7, "ids", "hi"), Say(8, "ids", "more"))
     assert again.until(Ack) == before
@@ -61,7 +62,7 @@ def test_an_id_is_recognised_on_another_server(servers: list[Server]) -> None:
 
 
 def test_who_moves_from_server_to_server_misses_nothing(servers: list[Server]) -> None:
-    speaker = servers[0].join("ann", "moving")
+    speaker = servers[0].join("moved", "moving")
     epoch = after = 0
     texts: list[tuple[int, str]] = []
     for turn in range(6):
@@ -77,6 +78,7 @@ def test_who_moves_from_server_to_server_misses_nothing(servers: list[Server]) -
         texts += numbered(client)
         after = texts[-1][0]
         client.close()
+        speaker.until(Left)
         speaker.gather(lambda t=turn: len(speaker.of(Ack)) == 10 * t + 10, "acks")  # type: ignore[misc]
     last = servers[0].connect()
     last.send(Join("mover", "moving", epoch, after, 1_000))
@@ -86,6 +88,6 @@ def test_who_moves_from_server_to_server_misses_nothing(servers: list[Server]) -
 
 
 def test_search_is_not_supported(servers: list[Server]) -> None:
-    person = servers[0].join("ann", "search")
+    person = servers[0].join("seeker", "search")
     person.send(Search("search", "word", 10))
     assert person.until(Error).code == ErrorCode.NOT_SUPPORTED
