@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from live import PATIENCE_S, Framed, Server
+from live import PATIENCE_S, Framed, Server, patiently
 
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Ack, Chat, End, Error, Join, Message, Say, Welcome
+from chatproto.wire.messages import Ack, Chat, End, Error, Join, Leave, Message, Roster, Say, Welcome, Who
 
 __all__ = ["Speaker", "Talk"]
 
@@ -51,6 +51,8 @@ class Speaker:
         for message in self._client.received[self._seen :]:
             self._seen += 1
             self._take(message)
+            if self._client is None:
+                return
         if self._client.at_end:
             self._lose()
         elif self._is_in and is_talking and len(self._unanswered) < window:
@@ -190,13 +192,24 @@ class Talk:
         assert set(speaker.heard) <= set(order), f"{speaker.nick} heard what is not kept"
         assert speaker.heard == sorted(speaker.heard), f"{speaker.nick} heard things out of order"
 
+    def people_at(self, server: Server) -> tuple[str, ...]:
+        """Who is in the room, as *server* has it, when everybody else has left."""
+        client = server.connect()
+        client.send(Join(f"check{server.port}", self.room, 0, 0, 0))
+        for _ in patiently():
+            client.send(Who(self.room))
+            found = client.until(Roster).nicks
+            if len(found) == 1:
+                break
+        client.close()
+        return found
+
     def _all_of(self, server: Server) -> list[tuple[int, str]]:
         client = server.connect()
         client.send(Join(f"check{server.port}", self.room, 0, 0, MANY))
         found: list[tuple[int, str]] = []
         client.until(End)
-        first = client.of(Chat)[0].seq if client.of(Chat) else 1
         found = [(chat.seq, chat.text) for chat in client.of(Chat)]
-        assert first == 1, "more was said than one replay shows"
-        client.close()
+        client.send(Leave(""))
+        client.until_closed()
         return found
