@@ -30,7 +30,7 @@ from chatproto.server.access import REFRESH_S, Access, AccessSettings, AccessUnu
 from chatproto.server.certificates import CHECK_EVERY_S
 from chatproto.server.delay import ReactorDelay
 from chatproto.server.eventlog import EventLog
-from chatproto.server.listening import BACKLOG, CannotListen, Listening, as_phrase
+from chatproto.server.listening import BACKLOG, CannotListen, Listening, SharedPorts, as_phrase
 from chatproto.server.notify import monotonic_line, notify, watchdog_interval_s
 from chatproto.server.reload import Reload
 from chatproto.server.secondsignal import SecondSignal
@@ -85,7 +85,8 @@ class _Door(Factory):
 class ChatService(Service):
     """Listens on *endpoints*, strings as `Listening` takes them, and serves one hub on all of them.
 
-    Unless it *is_open*, it does not start where other machines reach it. Proxies of *trusted_proxies* are
+    Unless it *is_open*, it does not start where other machines reach it. With *reuse_port* other processes may
+    listen on the same TCP ports. Proxies of *trusted_proxies* are
     believed in whom a connection comes from.
 
     *access* says who may talk and who may moderate, and where bans and mutes are kept.
@@ -117,6 +118,7 @@ class ChatService(Service):
         log_connections: bool = False,
         trusted_proxies: Collection[str] = THIS_MACHINE,
         is_open: bool = True,
+        reuse_port: bool = False,
         access: AccessSettings | None = None,
         reload: Reload | None = None,
         reactor: Any = None,
@@ -131,6 +133,7 @@ class ChatService(Service):
         self.status = status
         self.log_connections = log_connections
         self.is_open = is_open
+        self.reuse_port = reuse_port
         self.access = access or AccessSettings()
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
@@ -337,8 +340,12 @@ class ChatService(Service):
         try:
             listening = Listening(description)
             factory = factory or _Door(self, listening.faces)
+            is_shared = self.reuse_port and isinstance(factory, _Door)
             return listening, listening.listen(
-                self._reactor, factory, self._trusted, lambda: self.limits.join_timeout_s
+                SharedPorts(self._reactor) if is_shared else self._reactor,
+                factory,
+                self._trusted,
+                lambda: self.limits.join_timeout_s,
             )
         except (ValueError, CannotListen) as reason:
             self._close_ports()

@@ -252,17 +252,19 @@ class SharedLog:
 
     def _end_if_all_is_kept(self) -> None:
         if self._closing is not None and not self._closing.called and not self._n_unkept:
-            self._end()
+            # What was told the store before goes out first.
+            self.ask(lambda reply: self._end(), b"PING")
 
     def _end(self) -> None:
         assert self._closing is not None
+        if self._closing.called:
+            return
         self.link.close()
         for room in list(self._rooms.values()):
             for said in list(room.unkept.values()):
                 self._refuse(room, said, "the history was closed; whether it is kept is not known")
             _cancel(room.gap)
-        if not self._closing.called:
-            self._closing.callback(None)
+        self._closing.callback(None)
 
     # --- what can be seen of it -----------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def other(setting: Setting) -> Any:
     return type(default)(default + 1 if default + 1 <= setting.most else default - 1)
 
 
-ALONE = [setting for setting in SETTINGS if setting.name != "login_required"]
+ALONE = [setting for setting in SETTINGS if setting.name not in ("login_required", "reuse_port")]
 """Those that mean something without others beside them."""
 
 

@@ -23,7 +23,7 @@ from chatproto.limits import HistoryLimits, Limits
 from chatproto.shared.address import parse_store
 from chatproto.shared.log import SharedLog
 
-__all__ = ["PumpedSharedLog", "Store", "needs_store"]
+__all__ = ["PumpedSharedLog", "Sentinel", "Store", "free_port", "needs_store"]
 
 T = TypeVar("T")
 
@@ -36,20 +36,20 @@ class Store:
     def __init__(self, *options: str, port: int = 0) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="chatproto-store-")
         self.options = options
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.path = str(Path(self.folder.name) / "redis.sock")
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        return self._launch(
+            *("redis-server", "--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--unixsocket", self.path, "--dir", self.folder.name, "--save", "", *self.options),
+        )
+
+    def _launch(self, *command: str) -> subprocess.Popen[bytes]:
         with (Path(self.folder.name) / "log").open("ab") as log:
             process = subprocess.Popen(
-                [
-                    *("redis-server", "--bind", "127.0.0.1", "--port", str(self.port)),
-                    *("--unixsocket", self.path, "--dir", self.folder.name, "--save", "", *self.options),
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
         for _ in patiently(0.005):
             try:
@@ -90,7 +90,8 @@ class Store:
     def ask(self, *words: str | int) -> Any:
         """The answer to a command."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as plain:
-            plain.sendall(hiredis.pack_command(words))
+            pack: Any = hiredis.pack_command
+            plain.sendall(pack(words))
             reader = hiredis.Reader(encoding="utf-8")
             while (reply := reader.gets()) is False:
                 data = plain.recv(2**16)
@@ -100,11 +101,34 @@ class Store:
             return reply
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody has at the moment."""
     with socket.socket() as plain:
         plain.bind(("127.0.0.1", 0))
         port: int = plain.getsockname()[1]
         return port
+
+
+class Sentinel(Store):
+    """`redis-sentinel`, which puts another store in the place of *master* when that is gone for a second."""
+
+    def __init__(self, master: Store) -> None:
+        self._master = master
+        super().__init__()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        file = Path(self.folder.name) / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder.name}\n"
+            f"sentinel monitor chat 127.0.0.1 {self._master.port} 1\n"
+            "sentinel down-after-milliseconds chat 1000\nsentinel failover-timeout chat 5000\n"
+        )
+        return self._launch("redis-server", str(file), "--sentinel")
+
+    @property
+    def url(self) -> str:
+        """Of the store that it knows."""
+        return f"redis+sentinel://127.0.0.1:1,127.0.0.1:{self.port}/chat/0"
 
 
 class PumpedSharedLog(SharedLog):
@@ -133,10 +157,8 @@ class PumpedSharedLog(SharedLog):
         until_s = time.monotonic() + seconds
         self.until(lambda: time.monotonic() > until_s)
 
-    def wait(self, given: Deferred[T] | T) -> T:
+    def wait(self, given: Deferred[T]) -> T:
         """The answer."""
-        if not isinstance(given, Deferred):
-            return given
         outcome: list[T | Failure] = []
         given.addBoth(outcome.append)
         self.until(lambda: outcome, "no answer")
@@ -160,7 +182,8 @@ class PumpedSharedLog(SharedLog):
         first, last = self.known(room)
         found: list[tuple[int, str]] = []
         while first <= last:
-            chats = self.wait(self.read(room, first, last, 100_000))
+            read = self.read(room, first, last, 100_000)
+            chats = self.wait(read) if isinstance(read, Deferred) else read
             found += [(chat.seq, chat.text) for chat in chats]
             first = chats[-1].seq + 1
         return found

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 from live import Server, eventually
 from shared.proxy import Proxy
-from shared.store import Store, needs_store
+from shared.store import Sentinel, Store, needs_store
 from shared.talk import Talk
 
 from chatproto.wire.errors import ErrorCode
@@ -125,6 +125,22 @@ def test_a_store_that_pauses_costs_no_message(store: Store, pause_s: int) -> Non
         talk.for_s(pause_s + 0.5)
         talk.until_more_is_kept(20)
         talk.end()
+
+
+def test_when_sentinel_puts_a_replica_in_the_stores_place_people_talk_on() -> None:
+    with Store(*DURABLE) as master, Store(*DURABLE, "--replicaof", f"127.0.0.1 {master.port}") as replica:
+        eventually(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), "no replica")
+        with Sentinel(master) as sentinel, three(sentinel.url) as servers:
+            eventually(lambda: bool(sentinel.ask("SENTINEL", "REPLICAS", "chat")), "the replica is not known")
+            talk = Talk(servers)
+            talk.until_more_is_kept(20)
+            before = epoch(master)
+            master.kill()
+            talk.until(lambda: "role:master" in replica.ask("INFO", "replication"), "no other master")
+            talk.until_more_is_kept(20)
+            # What the replica did not have yet is lost, and then all begin anew; else nobody notices.
+            order = talk.end(may_have_begun_anew=epoch(replica) != before)
+            assert len(order) > 40
 
 
 def test_a_store_that_lost_what_people_had_seen_makes_everybody_begin_anew() -> None:

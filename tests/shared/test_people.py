@@ -130,7 +130,7 @@ class TestNicknames:
                 asker.send(Join(f"wanted{turn}", "n2", 0, 0, 0))
             got = 0
             for asker in askers:
-                asker.gather(lambda a=asker: a.of(Welcome) or a.of(Error), "an answer")  # type: ignore[misc]
+                asker.gather(lambda a=asker: bool(a.of(Welcome) or a.of(Error)), "an answer")  # type: ignore[misc]
                 got += len(asker.of(Welcome))
             assert got == 1
 
@@ -207,7 +207,7 @@ class TestModeration:
         deadline_s = time.monotonic() + 10
         while time.monotonic() < deadline_s:
             stranger.send(Join("stranger", "m2", 0, 0, 0))
-            stranger.gather(lambda: stranger.of(Error) or stranger.of(Roster), "an answer")
+            stranger.gather(lambda: bool(stranger.of(Error) or stranger.of(Roster)), "an answer")
             if stranger.of(Error):
                 break
         assert stranger.of(Error)[0].code == ErrorCode.NOT_ALLOWED
@@ -230,7 +230,7 @@ class TestModeration:
         order(op, KICK, "m4", "message:1")
         for server in servers:
             reader = server.join(f"reader{server.port}", "m4", limit=10)
-            reader.gather(lambda r=reader: r.of(Chat), "it")  # type: ignore[misc]
+            reader.gather(lambda r=reader: bool(r.of(Chat)), "it")  # type: ignore[misc]
             assert [chat.text for chat in reader.of(Chat)] == ["(removed)"]
 
 

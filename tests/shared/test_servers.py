@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from live import Framed, Server
-from shared.store import Store, needs_store
+from shared.store import Store, free_port, needs_store
 
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Ack, Chat, End, Error, Join, Left, Say, Search, Welcome
+from chatproto.wire.messages import Ack, Chat, End, Error, Join, Left, Roster, Say, Search, Welcome, Who
 
 pytestmark = [pytest.mark.system, needs_store]
 
@@ -23,6 +25,21 @@ def servers(lasting_store: Store) -> Iterator[list[Server]]:
 
 def numbered(client: Framed) -> list[tuple[int, str]]:
     return [(chat.seq, chat.text) for chat in client.of(Chat)]
+
+
+def connections(server: Server) -> list[str]:
+    """The sockets of a server's process, as the system has them, that are connections of people to its port."""
+    inodes = set[str]()
+    for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(os.readlink(entry))
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return [
+        field[9]
+        for field in fields
+        if field[1].endswith(f":{server.port:04X}") and field[3] == "01" and f"socket:[{field[9]}]" in inodes
+    ]
 
 
 def test_all_see_one_order_each_message_once_and_their_own_by_its_number(servers: list[Server]) -> None:
@@ -91,3 +108,18 @@ def test_search_is_not_supported(servers: list[Server]) -> None:
     person = servers[0].join("seeker", "search")
     person.send(Search("search", "word", 10))
     assert person.until(Error).code == ErrorCode.NOT_SUPPORTED
+
+
+def test_two_servers_on_one_port_are_one_chat(lasting_store: Store) -> None:
+    listen = ("--listen", f"tcp:{free_port()}:interface=127.0.0.1", "--reuse-port")
+    options = ("--history", lasting_store.url, *listen)
+    with Server(*options) as one, Server(*options) as other:
+        assert one.port == other.port
+        people = [one.join(f"reuse{n}", "port") for n in range(24)]
+        people[0].send(Say(1, "port", "to all"))
+        for person in people[1:]:
+            assert person.until(Chat).text == "to all"
+        people[0].send(Who("port"))
+        assert people[0].until(Roster).total == 24
+        # With 24 it happens once in eight million times that one of them gets all.
+        assert all(len(connections(server)) > 0 for server in (one, other))
