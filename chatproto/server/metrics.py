@@ -151,7 +151,7 @@ class ChatCollector(Collector):
             unkept_bytes, file_bytes = log.unkept_bytes, log.file_bytes()
         answers_s, n_opened = Spread(ANSWERS_S), 0
         if isinstance(log, SharedLog):
-            unkept_bytes, answers_s, n_opened = log.unkept_bytes, log.answers_s, log.link.n_opened
+            unkept_bytes, answers_s, n_opened = log.unkept_bytes, log.answers_s, log.n_connected
         yield _gauge(
             "chat_history_up", "1 while what is said can be kept, 0 while it cannot.", int(not log.trouble)
         )

@@ -39,6 +39,7 @@ from chatproto.server.status import LOCAL, OFF, Status, StatusSite, place_of
 from chatproto.shared.address import is_store, parse_store
 from chatproto.shared.log import SharedLog
 from chatproto.shared.people import SharedPeople
+from chatproto.shared.store import Store
 from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatService", "NotStarted"]
@@ -210,7 +211,7 @@ class ChatService(Service):
         if self._log is None:
             _log.info("what is said is kept in memory, and forgotten with this process")
         else:
-            place = self._log.path if isinstance(self._log, SqliteLog) else str(self._log.link.address)
+            place = self._log.path if isinstance(self._log, SqliteLog) else self._log.place
             _log.info("what is said is kept in {place}", place=place)
         for listening, port in self._listened:
             for line in listening.ways_in(port.getHost()):
@@ -303,8 +304,9 @@ class ChatService(Service):
 
     def _open_log(self, history: str) -> None:
         if is_store(history):
-            self._log = SharedLog(parse_store(history), self._reactor, self.limits, self.history_limits)
-            self._people = SharedPeople(self._log, self._reactor, self.limits.lease_s)
+            store = Store(parse_store(history), self._reactor)
+            self._log = SharedLog(store, self._reactor, self.limits, self.history_limits)
+            self._people = SharedPeople(store, self._log, self._reactor, self.limits.lease_s)
             return
         try:
             self._log = SqliteLog(history, self._reactor, self.limits, self.history_limits)

@@ -6,11 +6,10 @@ the server of whoever said it as to all others; numbers have no holes, so that o
 
 from __future__ import annotations
 
-import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -20,27 +19,22 @@ from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
 from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes, text_cost_bytes
 from chatproto.rooms.spread import Spread
-from chatproto.shared.address import StoreAddress
-from chatproto.shared.link import ANSWER_TIMEOUT_S, Link, StoreFacts
+from chatproto.shared.following import FollowedRoom, Said, begins_with, entries_of, without_text
+from chatproto.shared.link import ANSWER_TIMEOUT_S
 from chatproto.shared.peoplescripts import people_key
-from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal, Then
+from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal
 from chatproto.shared.scripts import (
-    ABOUT,
-    ANEW,
     APPEND,
-    BEGIN,
     LOOK,
     REMOVE,
     TRIM,
-    Script,
     about_key,
     channel_of,
-    everyone_channel,
     id_key,
-    server_channel,
     stream_key,
 )
-from chatproto.wire.messages import MAX_U64, Chat
+from chatproto.shared.store import Store, phrase
+from chatproto.wire.messages import Chat
 
 __all__ = ["ANSWERS_S", "SharedLog"]
 
@@ -62,9 +56,6 @@ LINGER_S = 10.0
 """A room without people is listened to for so long: they may be about to come."""
 
 TRIM_EVERY_S = 30.0
-PROBE_EVERY_S = 3.0
-
-SUBSCRIBED_AT_ONCE = 1_000
 
 ANSWERS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 """Classes of the time in which the store answers."""
@@ -72,115 +63,10 @@ ANSWERS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2,
 _UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
 
 
-class _Said:
-    """A message on its way into the store."""
-
-    __slots__ = (
-        "answer",
-        "body",
-        "cost_bytes",
-        "id_key",
-        "is_placed",
-        "n",
-        "others",
-        "receipt",
-        "sent_over",
-        "sent_s",
-    )
-
-    def __init__(self, n: int, body: bytes, id_key: bytes, cost_bytes: int) -> None:
-        self.n = n
-        self.body = body
-        self.id_key = id_key
-        self.cost_bytes = cost_bytes
-        self.sent_over = 0  # which of the link's connections, counted from 1
-        self.sent_s = 0.0
-        self.is_placed = False  # the store has answered that it has a number
-        self.receipt: Receipt | None = None  # once people were told of it
-        self.answer: Deferred[Receipt] = Deferred()
-        self.others: list[Deferred[Receipt]] = []  # for who said it again while it was in doubt
-
-    def answer_all(self, outcome: Receipt | NotStored) -> None:
-        """Tell what became of it."""
-        for answer in (self.answer, *self.others):
-            if isinstance(outcome, Receipt):
-                answer.callback(outcome)
-            else:
-                answer.errback(outcome)
-
-
-class _Room:
-    """A room that this server listens to.
-
-    `recent` has its newest number that people were told of and as many of its newest messages as fit into memory;
-    `oldest` is the first number that is kept at all. While `is_known` is not set the two mean nothing yet.
-    """
-
-    __slots__ = (
-        "ahead",
-        "channel",
-        "gap",
-        "has_people",
-        "is_asked",
-        "is_in_use",
-        "is_known",
-        "is_listened_to",
-        "name",
-        "newest",
-        "oldest",
-        "recent",
-        "removed_meanwhile",
-        "unkept",
-        "waiting",
-    )
-
-    def __init__(self, name: str, channel: bytes) -> None:
-        self.name = name
-        self.channel = channel
-        self.oldest = 1
-        self.recent = Remembered(0)
-        self.newest = 0  # that is known to be in the store
-        self.ahead: dict[
-            int, tuple[Chat, bytes]
-        ] = {}  # what came before its turn, by number, with its origin
-        self.gap: IDelayedCall | None = None
-        self.is_known = False
-        self.has_people = False  # that one knows who is there
-        self.is_in_use = False
-        self.is_listened_to = False
-        self.is_asked = False  # the store is being asked what it has
-        self.removed_meanwhile: set[int] = set()  # by number, while that is so
-        self.unkept: dict[int, _Said] = {}
-        self.waiting: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
-
-
-class PeopleListener(Protocol):
-    """Who wants to know of people what the log comes to know: see `chatproto.shared.people`."""
-
-    def opened(self) -> None:
-        """The store is connected, perhaps again."""
-
-    def looked_at(self, room: str, changes: int, found: list[bytes]) -> None:
-        """After so many changes these are in *room*."""
-
-    def heard(self, room: str, content: bytes) -> None:
-        """One more change in *room*."""
-
-    def heard_by_all(self, content: bytes) -> None:
-        """What all servers are told."""
-
-    def heard_here(self, kind: bytes, content: bytes) -> None:
-        """What this server alone is told."""
-
-    def forgotten(self, room: str) -> None:
-        """*room* is not listened to any more."""
-
-
 class SharedLog:
-    """Keeps what is said in the store at *address*. Answers are given in *reactor*.
+    """Keeps what is said in *store*, which it opens and closes. Answers are given in *reactor*.
 
-    It is connected from `open` on. Until the first connection is there `epoch` is 0 and every `prepare` waits.
-    `trouble` says why nothing can be kept at the moment, and is empty else.
+    Until the store was connected once `epoch` is 0 and every `prepare` waits.
 
     *began_anew* is called when the store has lost something that was kept: numbers may then come again, and
     `epoch` is another. Whoever is in a room must leave it before *began_anew* returns.
@@ -188,54 +74,39 @@ class SharedLog:
 
     def __init__(
         self,
-        address: StoreAddress,
+        store: Store,
         reactor: Any,
         limits: Limits | None = None,
         history: HistoryLimits | None = None,
     ) -> None:
-        self.epoch = 0
-        self.trouble = "it is not connected yet"
         self.answers_s = Spread(ANSWERS_S)
         self.began_anew: Callable[[], None] = lambda: None
+        self._store = store
+        self._database = store.address.database
+        self._own = store.token.encode()
         self._reactor = reactor
         self._limits = limits or Limits()
         self._history = history or HistoryLimits()
         self._kept: Kept = lambda chat, sender: None
-        self.token = secrets.token_hex(8)
-        self.people: PeopleListener | None = None
-        self._own = self.token.encode()
-        self._rooms: dict[str, _Room] = {}
-        self._by_channel: dict[bytes, _Room] = {}
+        self._rooms: dict[str, FollowedRoom] = {}
+        self._by_channel: dict[bytes, FollowedRoom] = {}
         self._idle: OrderedDict[str, float] = OrderedDict()  # since when nobody needs them, in seconds
         self._sweeping: IDelayedCall | None = None
         self._trimming: IDelayedCall | None = None
-        self._probing: IDelayedCall | None = None
         self._recent = Recent(self._limits)
-        self._facts = StoreFacts("", False)
         self._newest_n = 0
         self._unkept_bytes = 0
         self._n_unkept = 0
         self._closing: Deferred[None] | None = None
-        self.database = address.database
-        self._everyone = everyone_channel(address.database)
-        self._here = server_channel(address.database, self.token)
         self._keeping = (
             b"%d" % self._history.max_history_room_messages,
             b"%d" % int(self._history.max_history_age_s * 1000),
         )
-        self.link = Link(
-            address,
-            reactor,
-            opened=self._opened,
-            lost=self._lost,
-            heard=self._heard,
-            subscribed=self._subscribed,
-        )
+        store.rooms = self
 
     def open(self) -> None:
         """Connect, and stay connected."""
-        self.link.start()
-        self._probing = self._reactor.callLater(PROBE_EVERY_S, self._probe)
+        self._store.open()
         if self._history.max_history_age_s:
             self._trimming = self._reactor.callLater(TRIM_EVERY_S, self._trim)
 
@@ -243,9 +114,9 @@ class SharedLog:
         """Keep and tell what was said so far, as far as the store answers, and nothing after it."""
         if self._closing is None:
             self._closing = Deferred()
-            for call in (self._sweeping, self._trimming, self._probing):
+            for call in (self._sweeping, self._trimming):
                 _cancel(call)
-            waiting = self._reactor.callLater(ANSWER_TIMEOUT_S if self.link.is_open else 0, self._end)
+            waiting = self._reactor.callLater(ANSWER_TIMEOUT_S if self._store.is_open else 0, self._end)
             self._closing.addBoth(partial(_cancel, waiting))
             self._end_if_all_is_kept()
         return self._closing
@@ -253,13 +124,13 @@ class SharedLog:
     def _end_if_all_is_kept(self) -> None:
         if self._closing is not None and not self._closing.called and not self._n_unkept:
             # What was told the store before goes out first.
-            self.ask(lambda reply: self._end(), b"PING")
+            self._store.ask(lambda reply: self._end(), b"PING")
 
     def _end(self) -> None:
         assert self._closing is not None
         if self._closing.called:
             return
-        self.link.close()
+        self._store.close()
         for room in list(self._rooms.values()):
             for said in list(room.unkept.values()):
                 self._refuse(room, said, "the history was closed; whether it is kept is not known")
@@ -267,6 +138,26 @@ class SharedLog:
         self._closing.callback(None)
 
     # --- what can be seen of it -----------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """See `RoomLog.epoch`."""
+        return self._store.epoch
+
+    @property
+    def trouble(self) -> str:
+        """See `RoomLog.trouble`."""
+        return self._store.trouble
+
+    @property
+    def place(self) -> str:
+        """Where the store is, without its password."""
+        return str(self._store.address)
+
+    @property
+    def n_connected(self) -> int:
+        """How often the store was connected."""
+        return self._store.n_opened
 
     @property
     def unkept_bytes(self) -> int:
@@ -305,7 +196,7 @@ class SharedLog:
         """See `RoomLog.append`. An *id* is known in the room that it was first said in."""
         if self._closing is not None:
             raise NotStored("the history is closed; nobody saw it")
-        if not self.link.is_open:
+        if not self._store.is_open:
             return self._in_doubt(room, id_key(room, key, id) if id else b"")
         cost_bytes = text_cost_bytes(text)
         if self._unkept_bytes + cost_bytes > self._history.max_unkept_bytes:
@@ -314,7 +205,7 @@ class SharedLog:
         origin = b"%s.%d.%d" % (self._own, sender, self._newest_n)
         body = b"%s\n%s\n%s" % (origin, nick.encode(), text.encode())
         remembered = id and self._history.remember_ids_s
-        said = _Said(self._newest_n, body, id_key(room, key, id) if remembered else b"", cost_bytes)
+        said = Said(self._newest_n, body, id_key(room, key, id) if remembered else b"", cost_bytes)
         state = self._state(room)
         state.unkept[said.n] = said
         self._unkept_bytes += cost_bytes
@@ -358,9 +249,9 @@ class SharedLog:
             if isinstance(reply, Exception):
                 answer.errback(reply)
             else:
-                answer.callback(take_bytes((chat for chat, _ in _entries(room, reply)), max_bytes))
+                answer.callback(take_bytes((chat for chat, _ in entries_of(room, reply)), max_bytes))
 
-        self.ask(then, b"XRANGE", stream_key(room), first, last, b"COUNT", most)
+        self._store.ask(then, b"XRANGE", stream_key(room), first, last, b"COUNT", most)
         return answer
 
     def search(self, room: str, words: Sequence[str], limit: int) -> Found:
@@ -381,7 +272,7 @@ class SharedLog:
 
         def then(is_last: bool, reply: Reply) -> None:
             if not isinstance(reply, Exception):
-                found.extend(chat for chat, _ in _entries(room, reply))
+                found.extend(chat for chat, _ in entries_of(room, reply))
             if is_last:
                 if isinstance(reply, Exception):
                     answer.errback(reply)
@@ -389,7 +280,7 @@ class SharedLog:
                     answer.callback(take_bytes(found, max_bytes))
 
         for seq in wanted:
-            self.ask(partial(then, seq == wanted[-1]), b"XRANGE", stream_key(room), seq, seq)
+            self._store.ask(partial(then, seq == wanted[-1]), b"XRANGE", stream_key(room), seq, seq)
         return answer
 
     def remove(self, room: str, seq: int) -> Deferred[bool]:
@@ -408,7 +299,9 @@ class SharedLog:
         stream = stream_key(room)
         self._when_known(
             state,
-            lambda: self.run(then, REMOVE, (stream, stream + b":new"), b"%d" % seq, REMOVED, state.channel),
+            lambda: self._store.run(
+                then, REMOVE, (stream, stream + b":new"), b"%d" % seq, REMOVED, state.channel
+            ),
             answer.errback,
         )
         return answer
@@ -429,22 +322,23 @@ class SharedLog:
 
     # --- rooms ----------------------------------------------------------------------------------------------
 
-    def _state(self, room: str) -> _Room:
+    def _state(self, room: str) -> FollowedRoom:
         state = self._rooms.get(room)
         if state is None:
-            state = self._rooms[room] = _Room(room, channel_of(self.database, room))
+            state = self._rooms[room] = FollowedRoom(room, channel_of(self._database, room))
             self._by_channel[state.channel] = state
-            if self.link.is_open:
-                self.link.listening.subscribe([state.channel])
+            self._store.subscribe([state.channel])
         return state
 
-    def _known(self, room: str) -> _Room:
+    def _known(self, room: str) -> FollowedRoom:
         state = self._rooms.get(room)
         if state is None or not state.is_known:
             raise LookupError("the history was not prepared for that room")
         return state
 
-    def _when_known(self, state: _Room, do: Callable[[], None], fail: Callable[[Exception], None]) -> None:
+    def _when_known(
+        self, state: FollowedRoom, do: Callable[[], None], fail: Callable[[Exception], None]
+    ) -> None:
         """Do something when it is known what the store has of a room; in the order of the calls."""
         if state.is_known:
             do()
@@ -454,14 +348,14 @@ class SharedLog:
             self._reactor.callLater(ANSWER_TIMEOUT_S, self._was_not_known, state, state.waiting)
         state.waiting.append((do, fail))
 
-    def _was_not_known(self, state: _Room, waiting: list[Any]) -> None:
+    def _was_not_known(self, state: FollowedRoom, waiting: list[Any]) -> None:
         if waiting and state.waiting is waiting:
             state.waiting = []
             for _, fail in waiting:
                 fail(NotStored(_UNREACHABLE))
             self._settle(state)
 
-    def _settle(self, state: _Room) -> None:
+    def _settle(self, state: FollowedRoom) -> None:
         """Note whether anybody needs a room."""
         if self._rooms.get(state.name) is not state:
             return
@@ -486,30 +380,29 @@ class SharedLog:
             state = self._rooms[name]
             self._forget(state)
             forgotten.append(state.channel)
-        if forgotten and self.link.is_open:
-            self.link.listening.unsubscribe(forgotten)
+        self._store.unsubscribe(forgotten)
 
-    def _forget(self, state: _Room) -> None:
+    def _forget(self, state: FollowedRoom) -> None:
         self._idle.pop(state.name, None)
         del self._rooms[state.name], self._by_channel[state.channel]
-        if self.people is not None:
-            self.people.forgotten(state.name)
+        if self._store.people is not None:
+            self._store.people.forgotten(state.name)
         _cancel(state.gap)
         self._recent.forget(state.name, state.recent)
 
     # --- what the store has ---------------------------------------------------------------------------------
 
-    def _look(self, state: _Room) -> None:
+    def _look(self, state: FollowedRoom) -> None:
         """Ask the store about a room that is listened to."""
         if state.is_asked:
             return
         state.is_asked = True
-        wants_people = self.people is not None and not state.has_people
+        wants_people = self._store.people is not None and not state.has_people
         # The last one that is known too: it must still be there, and still be the same.
         last = state.recent.last
         first = max(1, last) if state.is_known else 0
         most = READ_MESSAGES if state.is_known else FIRST_MESSAGES
-        self.run(
+        self._store.run(
             partial(self._was_looked_at, state, last, state.recent.get(last), most),
             LOOK,
             (about_key(state.name), stream_key(state.name), people_key(state.name)),
@@ -519,7 +412,9 @@ class SharedLog:
             b"%d" % wants_people,
         )
 
-    def _was_looked_at(self, state: _Room, last: int, known: Chat | None, most: int, reply: Reply) -> None:
+    def _was_looked_at(
+        self, state: FollowedRoom, last: int, known: Chat | None, most: int, reply: Reply
+    ) -> None:
         """*last* was the newest that people here were told of, and *known* that message if it was in memory."""
         state.is_asked = False
         removed, state.removed_meanwhile = state.removed_meanwhile, set()
@@ -529,12 +424,12 @@ class SharedLog:
             self._could_not_look(state, reply)
             return
         oldest, newest, found, changes, people = reply
-        if self.people is not None and not state.has_people:
+        if self._store.people is not None and not state.has_people:
             state.has_people = True
-            self.people.looked_at(state.name, changes, people)
+            self._store.people.looked_at(state.name, changes, people)
         entries = [
-            (_removed(chat) if chat.seq in removed else chat, origin)
-            for chat, origin in _entries(state.name, found)
+            (without_text(chat) if chat.seq in removed else chat, origin)
+            for chat, origin in entries_of(state.name, found)
         ]
         if not state.is_known:
             entries.reverse()
@@ -549,8 +444,8 @@ class SharedLog:
             waiting, state.waiting = state.waiting, []
             for do, _ in waiting:
                 do()
-        elif newest < last or (known is not None and last >= oldest and not _has(entries, known)):
-            self._begin_anew()
+        elif newest < last or (known is not None and last >= oldest and not begins_with(entries, known)):
+            self._store.has_lost()
             return
         else:
             self._forget_before(state, oldest)
@@ -566,15 +461,15 @@ class SharedLog:
         self._go_on(state)
         self._settle(state)
 
-    def _could_not_look(self, state: _Room, error: Exception) -> None:
+    def _could_not_look(self, state: FollowedRoom, error: Exception) -> None:
         if isinstance(error, StoreRefusal):
-            self._refused(error)
+            self._store.refused(error)
         waiting, state.waiting = state.waiting, []
         for _, fail in waiting:
             fail(NotStored(_UNREACHABLE))
         self._settle(state)
 
-    def _take(self, state: _Room, chat: Chat, origin: bytes) -> None:
+    def _take(self, state: FollowedRoom, chat: Chat, origin: bytes) -> None:
         """A message is kept: tell of it when its turn comes."""
         seq = chat.seq
         state.newest = max(state.newest, seq)
@@ -587,27 +482,27 @@ class SharedLog:
             if state.ahead:
                 self._tell_ahead(state)
 
-    def _tell_ahead(self, state: _Room) -> None:
+    def _tell_ahead(self, state: FollowedRoom) -> None:
         """Tell of what came before its turn, as far as it goes."""
         while (following := state.ahead.pop(state.recent.last + 1, None)) is not None:
             self._tell(state, *following)
         for seq in [seq for seq in state.ahead if seq <= state.recent.last]:
             del state.ahead[seq]
 
-    def _go_on(self, state: _Room) -> None:
+    def _go_on(self, state: FollowedRoom) -> None:
         """See to it that what is missing is read, unless it comes by itself."""
-        if state.is_known and state.newest > state.recent.last and state.gap is None and self.link.is_open:
+        if state.is_known and state.newest > state.recent.last and state.gap is None and self._store.is_open:
             state.gap = self._reactor.callLater(GAP_S, self._read_gap, state, state.recent.last)
 
-    def _read_gap(self, state: _Room, last: int) -> None:
+    def _read_gap(self, state: FollowedRoom, last: int) -> None:
         state.gap = None
-        if state.newest > state.recent.last and self.link.is_open:
+        if state.newest > state.recent.last and self._store.is_open:
             if state.recent.last == last and state.is_listened_to:
                 self._look(state)
             else:
                 self._go_on(state)
 
-    def _tell(self, state: _Room, chat: Chat, origin: bytes) -> None:
+    def _tell(self, state: FollowedRoom, chat: Chat, origin: bytes) -> None:
         self._recent.add(state.name, state.recent, chat)
         token, sender, n = origin.split(b".")
         said = None
@@ -622,12 +517,12 @@ class SharedLog:
             if said.is_placed:
                 self._answer(state, said, said.receipt)
 
-    def _forget_before(self, state: _Room, oldest: int) -> None:
+    def _forget_before(self, state: FollowedRoom, oldest: int) -> None:
         if oldest > state.oldest:
             state.oldest = min(oldest, state.recent.last + 1)
             self._recent.forget_before(state.name, state.recent, state.oldest)
 
-    def _was_removed(self, state: _Room, seq: int) -> None:
+    def _was_removed(self, state: FollowedRoom, seq: int) -> None:
         if state.is_asked:
             # What is being read of the room is perhaps from before.
             state.removed_meanwhile.add(seq)
@@ -635,20 +530,20 @@ class SharedLog:
             self._recent.replace(state.recent, seq, REMOVED)
             if seq in state.ahead:
                 chat, origin = state.ahead[seq]
-                state.ahead[seq] = _removed(chat), origin
+                state.ahead[seq] = without_text(chat), origin
 
     # --- speaking -------------------------------------------------------------------------------------------
 
-    def _send(self, state: _Room, said: _Said) -> None:
-        if not self.link.is_open:
+    def _send(self, state: FollowedRoom, said: Said) -> None:
+        if not self._store.is_open:
             self._refuse(state, said, _UNREACHABLE)
             return
-        said.sent_over = self.link.n_opened
+        said.sent_over = self._store.n_opened
         said.sent_s = self._reactor.seconds()
         keys: tuple[bytes, ...] = (about_key(state.name), stream_key(state.name))
         if said.id_key:
             keys += (said.id_key,)
-        self.run(
+        self._store.run(
             partial(self._was_tried, state, said),
             APPEND,
             keys,
@@ -658,19 +553,19 @@ class SharedLog:
             state.channel,
         )
 
-    def _was_tried(self, state: _Room, said: _Said, reply: Reply) -> None:
+    def _was_tried(self, state: FollowedRoom, said: Said, reply: Reply) -> None:
         if isinstance(reply, ConnectionGone):
             if said.receipt is not None:
                 self._answer(state, said, said.receipt)
             return  # else it is kept or not; that is seen when the store is there again
         if isinstance(reply, StoreRefusal):
-            self._refused(reply)
+            self._store.refused(reply)
             self._refuse(
-                state, said, f"the history cannot be kept at the moment: {_phrase(reply)}; nobody saw it"
+                state, said, f"the history cannot be kept at the moment: {phrase(reply)}; nobody saw it"
             )
             return
         self.answers_s.observe(self._reactor.seconds() - said.sent_s)
-        self._found_well()
+        self._store.did_well()
         seq, time_ms = map(int, reply[1].split(b"-"))
         receipt = Receipt(seq, time_ms)
         if reply[0] == 1 or said.receipt is not None or seq < state.oldest:
@@ -680,19 +575,19 @@ class SharedLog:
         elif said.n in state.unkept:
             if seq <= state.recent.last:
                 # Its number belongs to another message: the store has lost that one.
-                self._begin_anew()
+                self._store.has_lost()
                 return
             said.is_placed = True
             origin, nick, text = said.body.split(b"\n", 2)
             self._take(state, Chat(state.name, seq, time_ms, nick.decode(), text.decode()), origin)
             self._forget_before(state, int(reply[2]))
 
-    def _answer(self, state: _Room, said: _Said, receipt: Receipt) -> None:
+    def _answer(self, state: FollowedRoom, said: Said, receipt: Receipt) -> None:
         if said.n in state.unkept:
             self._done(state, said)
             said.answer_all(receipt)
 
-    def _done(self, state: _Room, said: _Said) -> None:
+    def _done(self, state: FollowedRoom, said: Said) -> None:
         if state.unkept.pop(said.n, None) is not None:
             self._unkept_bytes -= said.cost_bytes
             self._n_unkept -= 1
@@ -701,79 +596,41 @@ class SharedLog:
             if self._closing is not None:
                 self._reactor.callLater(0, self._end_if_all_is_kept)
 
-    def _refuse(self, state: _Room, said: _Said, why: str) -> None:
+    def _refuse(self, state: FollowedRoom, said: Said, why: str) -> None:
         if said.n in state.unkept:
             self._done(state, said)
             said.answer_all(NotStored(why))
 
-    def _refuse_unsent(self, state: _Room) -> None:
+    def _refuse_unsent(self, state: FollowedRoom) -> None:
         """All that is in the store was seen, so what was sent over a connection before is not there."""
         for said in list(state.unkept.values()):
             if said.receipt is not None:
                 self._answer(state, said, said.receipt)
-            elif 0 < said.sent_over < self.link.n_opened:
+            elif 0 < said.sent_over < self._store.n_opened:
                 self._refuse(state, said, "the history was out of reach; nobody saw it")
 
-    # --- the connection -------------------------------------------------------------------------------------
+    # --- what the store tells -------------------------------------------------------------------------------
 
-    def _opened(self, facts: StoreFacts) -> None:
-        _log.info("the store is connected: {address}", address=str(self.link.address))
-        self._facts = facts
-        self.link.listening.subscribe([self._everyone, self._here])
-        self._begin()
-        if self.people is not None:
-            self.people.opened()
-        if self.epoch:
-            self._listen()
+    def connected(self) -> None:
+        """See `RoomsListener.connected`."""
+        self._store.subscribe(list(self._by_channel))
 
-    def _begin(self) -> None:
-        """Ask for the epoch, by something that has to be written: so one sees as well whether that can be done."""
-
-        def has_begun(reply: Reply) -> None:
-            if isinstance(reply, StoreRefusal):
-                self._refused(reply)
-            elif not isinstance(reply, ConnectionGone):
-                self._found_well()
-                self._go_by(int(reply))
-
-        may_have_lost = not (self._facts.is_durable or self.epoch)
-        epoch = b"%d" % (secrets.randbelow(MAX_U64) + 1)
-        self.run(has_begun, BEGIN, (ABOUT,), epoch, self._facts.run, b"%d" % may_have_lost)
-
-    def _probe(self) -> None:
-        self._probing = self._reactor.callLater(PROBE_EVERY_S, self._probe)
-        if self.link.is_open:
-            self._begin()
-
-    def _listen(self) -> None:
-        channels = list(self._by_channel)
-        for begin in range(0, len(channels), SUBSCRIBED_AT_ONCE):
-            self.link.listening.subscribe(channels[begin : begin + SUBSCRIBED_AT_ONCE])
-
-    def _lost(self, why: str) -> None:
+    def disconnected(self) -> None:
+        """See `RoomsListener.disconnected`."""
         for state in self._rooms.values():
             state.is_listened_to = state.has_people = False
             _cancel(state.gap)
             state.gap = None
-        self._has_trouble(f"the store is out of reach, {why}")
 
-    def _subscribed(self, channel: bytes) -> None:
+    def subscribed(self, channel: bytes) -> None:
+        """See `RoomsListener.subscribed`."""
         state = self._by_channel.get(channel)
-        if state is not None and self.epoch:
+        if state is not None:
             state.is_listened_to = True
             self._look(state)
 
-    def _heard(self, channel: bytes, what: bytes) -> None:
-        kind, content = what[:1], what[1:]
-        if channel == self._everyone:
-            if kind == b"e":
-                self._go_by(int(content))
-            elif kind == b"o" and self.people is not None:
-                self.people.heard_by_all(content)
-            return
-        if channel == self._here and self.people is not None:
-            self.people.heard_here(kind, content)
-            return
+    def heard(self, channel: bytes, kind: bytes, content: bytes) -> None:
+        """See `RoomsListener.heard`."""
         state = self._by_channel.get(channel)
         if state is None:
             return
@@ -784,33 +641,13 @@ class SharedLog:
             self._take(state, Chat(state.name, int(seq), int(time_ms), nick.decode(), text.decode()), origin)
             if state.is_known:
                 self._forget_before(state, int(first))
-        elif kind == b"p" and self.people is not None:
-            self.people.heard(state.name, content)
+        elif kind == b"p" and self._store.people is not None:
+            self._store.people.heard(state.name, content)
         elif kind == b"r":
             self._was_removed(state, int(content))
 
-    def _begin_anew(self) -> None:
-        """The store has lost something that people were told of."""
-        _log.error(
-            "the store has lost messages that were kept: the epoch changes, and everybody comes in anew"
-        )
-        self.run(
-            lambda reply: None if isinstance(reply, Exception) else self._go_by(int(reply)),
-            ANEW,
-            (ABOUT,),
-            b"%d" % self.epoch,
-            b"%d" % (secrets.randbelow(MAX_U64) + 1),
-            self._everyone,
-        )
-
-    def _go_by(self, epoch: int) -> None:
-        before, self.epoch = self.epoch, epoch
-        if before == epoch:
-            return
-        if not before:
-            self._listen()
-            return
-        _log.warn("another epoch has begun, and everybody comes in anew")
+    def begin_anew(self) -> None:
+        """See `RoomsListener.begin_anew`."""
         self.began_anew()
         for state in list(self._rooms.values()):
             for said in list(state.unkept.values()):
@@ -818,55 +655,20 @@ class SharedLog:
             if state.is_in_use:
                 _log.error("people are still in {room}, which has begun anew", room=state.name)
             self._forget(state)
-            if self.link.is_open:
-                self.link.listening.unsubscribe([state.channel])
-
-    # --- what the store says --------------------------------------------------------------------------------
-
-    def run(self, then: Then, script: Script, keys: tuple[bytes, ...], *arguments: bytes | str) -> None:
-        """Have the store run *script*, once, if it can be reached; *then* gets the answer."""
-        self.ask(then, b"EVALSHA", script.sha, len(keys), *keys, *arguments)
-
-    def ask(self, then: Then, *words: bytes | str | int) -> None:
-        """Have the store carry out a command, once, if it can be reached; *then* gets the answer."""
-        if self.link.is_open:
-            self.link.commands.execute(then, *words)
-        else:
-            self._reactor.callLater(0, then, ConnectionGone("the history cannot be reached"))
-
-    def _refused(self, refusal: StoreRefusal) -> None:
-        """The store does not do what it should."""
-        self._has_trouble(f"the store refuses it, {_phrase(refusal)}")
-        if str(refusal).startswith(("READONLY", "NOSCRIPT", "MASTERDOWN", "LOADING", "UNBLOCKED")):
-            # It is another than it was: what is to be known of it has to be asked anew.
-            self._reactor.callLater(0, self.link.reopen, _phrase(refusal))
-
-    def _has_trouble(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            _log.error(
-                "the history cannot be kept, {trouble}: {address}",
-                trouble=trouble,
-                address=str(self.link.address),
-            )
-
-    def _found_well(self) -> None:
-        if self.trouble:
-            self.trouble = ""
-            _log.info("the history can be kept: {address}", address=str(self.link.address))
+            self._store.unsubscribe([state.channel])
 
     # --- upkeep ---------------------------------------------------------------------------------------------
 
     def _trim(self) -> None:
         """Let go of what is too old in the rooms that people are in; others empty themselves, or when looked at."""
         self._trimming = self._reactor.callLater(TRIM_EVERY_S, self._trim)
-        if self.link.is_open:
+        if self._store.is_open:
             for state in self._rooms.values():
                 if state.is_known:
                     keys = about_key(state.name), stream_key(state.name)
-                    self.run(partial(self._was_trimmed, state), TRIM, keys, *self._keeping)
+                    self._store.run(partial(self._was_trimmed, state), TRIM, keys, *self._keeping)
 
-    def _was_trimmed(self, state: _Room, reply: Reply) -> None:
+    def _was_trimmed(self, state: FollowedRoom, reply: Reply) -> None:
         if not isinstance(reply, Exception) and state.is_known:
             self._forget_before(state, reply)
 
@@ -874,29 +676,3 @@ class SharedLog:
 def _cancel(call: IDelayedCall | None, result: None = None) -> None:
     if call is not None and call.active():
         call.cancel()
-
-
-def _entries(room: str, entries: Iterable[Any]) -> list[tuple[Chat, bytes]]:
-    """What a stream has, with the origins."""
-    found = []
-    for id, (_, body) in entries:
-        seq, _, time_ms = id.partition(b"-")
-        origin, nick, text = body.split(b"\n", 2)
-        found.append((Chat(room, int(seq), int(time_ms), nick.decode(), text.decode()), origin))
-    return found
-
-
-def _has(entries: list[tuple[Chat, bytes]], known: Chat) -> bool:
-    """Whether the first of *entries* is *known*, which may have been removed meanwhile."""
-    found = entries[0][0] if entries else None
-    return found is not None and (found.seq, found.time, found.nick) == (known.seq, known.time, known.nick)
-
-
-def _removed(chat: Chat) -> Chat:
-    return Chat(chat.room, chat.seq, chat.time, chat.nick, REMOVED)
-
-
-def _phrase(refusal: Exception) -> str:
-    """What the store said, as part of a sentence."""
-    kind, _, text = str(refusal).partition(" script: ")[0].partition(" ")
-    return (text if kind.isupper() and text else str(refusal)).strip().rstrip(".")

@@ -41,7 +41,7 @@ from chatproto.shared.peoplescripts import (
     told_key,
 )
 from chatproto.shared.resp import Reply
-from chatproto.shared.scripts import about_key, channel_of, everyone_channel, server_channel
+from chatproto.shared.scripts import about_key, channel_of, server_channel
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Error, Joined, Left, Told
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from chatproto.rooms.hub import Hub
     from chatproto.rooms.session import Session
     from chatproto.shared.log import SharedLog
+    from chatproto.shared.store import Store
 
 __all__ = ["SharedPeople"]
 
@@ -76,17 +77,19 @@ class _Place:
 
 
 class SharedPeople:
-    """`Elsewhere` on the store of *log*: this server's people for the others, and theirs for this one.
+    """`Elsewhere` on *store*, which *log* is on too: this server's people for the others, and theirs for it.
 
     *lease_s* is the time after which a server that is not heard of counts as gone.
     """
 
-    def __init__(self, log: SharedLog, reactor: Any, lease_s: float) -> None:
+    def __init__(self, store: Store, log: SharedLog, reactor: Any, lease_s: float) -> None:
+        self._store = store
+        self._database = store.address.database
         self._log = log
         self._reactor = reactor
         self._lease_s = lease_s
         self._lease_ms = b"%d" % int(lease_s * 1000)
-        self._token = log.token
+        self._token = store.token
         self._hub: Hub | None = None
         self._places: dict[str, _Place] = {}
         self._strangers: dict[str, Stranger] = {}
@@ -94,7 +97,7 @@ class SharedPeople:
         self._is_expected = False  # the store knows of this server, as far as one knows
         self._asked: dict[int, Callable[[bool], None]] = {}  # whom private messages wait for, by number
         self._newest_n = 0
-        log.people = self
+        store.people = self
 
     def start(self, hub: Hub) -> None:
         """These are the people of this server."""
@@ -108,7 +111,7 @@ class SharedPeople:
             self._beating = None
         self._hub = None
         keys = SERVERS, NICKS, of_key(self._token), rooms_key(self._token)
-        self._log.run(_ignore, BURY, keys, self._token, b"0")
+        self._store.run(_ignore, BURY, keys, self._token, b"0")
 
     # --- what the hub asks: nicknames -----------------------------------------------------------------------
 
@@ -127,13 +130,13 @@ class SharedPeople:
 
     def _claim(self, then: Callable[[Reply], None], nick: Nick, session: Session) -> None:
         keys = SERVERS, NICKS, of_key(self._token)
-        self._log.run(then, CLAIM, keys, self._place(session), self._lease_ms, *sorted(_fields(nick)))
+        self._store.run(then, CLAIM, keys, self._place(session), self._lease_ms, *sorted(_fields(nick)))
 
     def release(self, nick: Nick, session: Session, but: Nick | None = None) -> None:
         """See `Elsewhere.release`."""
         fields = _fields(nick) - (_fields(but) if but is not None else set())
         if fields:
-            self._log.run(
+            self._store.run(
                 _ignore, RELEASE, (NICKS, of_key(self._token)), self._place(session), *sorted(fields)
             )
 
@@ -149,14 +152,14 @@ class SharedPeople:
     def entered(self, room: str, session: Session) -> None:
         """See `Elsewhere.entered`."""
         # First the room: whoever cleans up after this server must find everybody.
-        self._log.ask(_ignore, b"SADD", rooms_key(self._token), room)
+        self._store.ask(_ignore, b"SADD", rooms_key(self._token), room)
         self._change(ENTER, room, self._place(session), session.nick_text)
 
     def left(self, room: str, session: Session, reason: str) -> None:
         """See `Elsewhere.left`."""
         self._change(LEAVE, room, self._place(session), reason)
         if self._hub is not None and room not in self._hub.rooms:
-            self._log.ask(_ignore, b"SREM", rooms_key(self._token), room)
+            self._store.ask(_ignore, b"SREM", rooms_key(self._token), room)
 
     def renamed(self, session: Session) -> None:
         """See `Elsewhere.renamed`."""
@@ -165,7 +168,7 @@ class SharedPeople:
 
     def _change(self, script: Any, room: str, *words: str) -> None:
         keys = about_key(room), people_key(room)
-        self._log.run(_ignore, script, keys, channel_of(self._log.database, room), *words)
+        self._store.run(_ignore, script, keys, channel_of(self._database, room), *words)
 
     # --- what the hub asks: private messages ----------------------------------------------------------------
 
@@ -187,7 +190,7 @@ class SharedPeople:
                 refuse(ErrorCode.NOT_STORED, f"{nick} is not reading; nothing was sent")
                 return
             if id:
-                self._log.ask(_ignore, b"SET", told, time_ms, b"PX", self._log.remember_ms)
+                self._store.ask(_ignore, b"SET", told, time_ms, b"PX", self._log.remember_ms)
             if not answer.called:
                 answer.callback(Receipt(0, time_ms))
 
@@ -207,7 +210,7 @@ class SharedPeople:
         if field is None:
             refuse(ErrorCode.NO_SUCH_NICK, "nobody here has that nickname; nothing was sent")
         else:
-            self._log.run(was_found, FIND, (SERVERS, NICKS, told), f"k{field}", self._lease_ms)
+            self._store.run(was_found, FIND, (SERVERS, NICKS, told), f"k{field}", self._lease_ms)
         return answer
 
     def _tell(
@@ -246,7 +249,7 @@ class SharedPeople:
 
     def _publish(self, then: Callable[[Reply], None], token: str, kind: str, what: object) -> None:
         content = kind + json.dumps(what, ensure_ascii=False)
-        self._log.ask(then, b"PUBLISH", server_channel(self._log.database, token), content)
+        self._store.ask(then, b"PUBLISH", server_channel(self._database, token), content)
 
     def heard_here(self, kind: bytes, content: bytes) -> None:
         """Another server has told this one something."""
@@ -278,9 +281,9 @@ class SharedPeople:
             if not owner or not room:
                 answer.callback(bool(owner))
             else:
-                self._log.ask(was_looked_up, b"HEXISTS", people_key(room), owner)
+                self._store.ask(was_looked_up, b"HEXISTS", people_key(room), owner)
 
-        self._log.run(was_found, FIND, (SERVERS, NICKS, told_key("", 0)), f"k{key}", self._lease_ms)
+        self._store.run(was_found, FIND, (SERVERS, NICKS, told_key("", 0)), f"k{key}", self._lease_ms)
         return answer
 
     def spread(self, order: Order, until_ms: int) -> None:
@@ -304,8 +307,7 @@ class SharedPeople:
             "reason": order.reason,
             "until_ms": until_ms,
         }
-        everyone = everyone_channel(self._log.database)
-        self._log.run(_ignore, ORDER, (RULES,), everyone, f"o{json.dumps(what)}", place, rule)
+        self._store.run(_ignore, ORDER, (RULES,), self._store.everyone, f"o{json.dumps(what)}", place, rule)
 
     def heard_by_all(self, content: bytes) -> None:
         """An operator somewhere has ordered something."""
@@ -331,10 +333,10 @@ class SharedPeople:
 
     # --- leases ---------------------------------------------------------------------------------------------
 
-    def opened(self) -> None:
+    def connected(self) -> None:
         """The store is connected, perhaps again."""
         if self._hub is not None:
-            self._log.ask(self._take_rules, b"HGETALL", RULES)
+            self._store.ask(self._take_rules, b"HGETALL", RULES)
             self._beat()
 
     def _beat_later(self) -> None:
@@ -345,7 +347,7 @@ class SharedPeople:
         self._beat()
 
     def _beat(self) -> None:
-        self._log.run(self._has_beaten, BEAT, (SERVERS,), self._token, self._lease_ms)
+        self._store.run(self._has_beaten, BEAT, (SERVERS,), self._token, self._lease_ms)
 
     def _has_beaten(self, reply: Reply) -> None:
         if isinstance(reply, Exception) or self._hub is None:
@@ -366,7 +368,7 @@ class SharedPeople:
             if session.name is not None:
                 self._claim(partial(self._was_claimed_again, session), session.name, session)
         for room in hub.rooms:
-            self._log.ask(_ignore, b"SADD", rooms_key(self._token), room)
+            self._store.ask(_ignore, b"SADD", rooms_key(self._token), room)
         self._log.look_at_people()
 
     def _was_claimed_again(self, session: Session, reply: Reply) -> None:
@@ -384,11 +386,11 @@ class SharedPeople:
             for name in reply:
                 room = name.decode()
                 keys = about_key(room), people_key(room)
-                self._log.run(_ignore, REAP, keys, channel_of(self._log.database, room), token)
+                self._store.run(_ignore, REAP, keys, channel_of(self._database, room), token)
             everything = SERVERS, NICKS, of_key(token), rooms_key(token)
-            self._log.run(_ignore, BURY, everything, token, self._lease_ms)
+            self._store.run(_ignore, BURY, everything, token, self._lease_ms)
 
-        self._log.ask(then, b"SMEMBERS", rooms_key(token))
+        self._store.ask(then, b"SMEMBERS", rooms_key(token))
 
     # --- who is where ---------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.shared.address import parse_store
 from chatproto.shared.log import SharedLog
+from chatproto.shared.store import Store as SharedStore
 
 __all__ = ["PumpedSharedLog", "Sentinel", "Store", "free_port", "needs_store"]
 
@@ -142,7 +143,8 @@ class PumpedSharedLog(SharedLog):
         reactor: Any = None,
     ) -> None:
         self.reactor = EPollReactor() if reactor is None else reactor
-        super().__init__(parse_store(url), self.reactor, limits, history)
+        self.store = SharedStore(parse_store(url), self.reactor)
+        super().__init__(self.store, self.reactor, limits, history)
         self.open()
 
     def until(self, holds: Callable[[], object], what: str = "") -> None:

@@ -39,8 +39,8 @@ class TestSharedLog(RoomLogContract):
     def make_log(self) -> RoomLog:
         url = f"redis+unix://{self.store.path}?db={next(self.databases)}"
         log = PumpedSharedLog(url, self.limits, reactor=self.reactor)
-        log.until(lambda: log.link.is_open, "not open")
-        log.link.commands.execute(lambda reply: None, "FLUSHDB")
+        log.until(lambda: log.store.is_open, "not open")
+        log.store.ask(lambda reply: None, "FLUSHDB")
         log.until(lambda: log.epoch, "no epoch")
         self.logs.append(log)
         return log
@@ -75,7 +75,7 @@ class TestSharedLog(RoomLogContract):
         first = self.say(log, "a", "hi")
         later_ms = first.time_ms + 60_000
         [shared] = self.logs
-        shared.link.commands.execute(lambda reply: None, "HSET", about_key("a"), "ms", later_ms)
+        shared.store.ask(lambda reply: None, "HSET", about_key("a"), "ms", later_ms)
         assert self.say(log, "a", "hi").time_ms == later_ms
 
     def test_what_is_removed_twice_is_removed(self, log: RoomLog) -> None:
