@@ -21,7 +21,7 @@ from pathlib import Path
 from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.messages import Chat, End, Error, History, Join, Message, Search, Side
 
-__all__ = ["Load", "Served", "Visitor", "build_load", "load", "serving"]
+__all__ = ["HOST", "PATIENCE_S", "Load", "Served", "Visitor", "build_load", "load", "serving"]
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
@@ -42,12 +42,12 @@ class Served:
 
 
 @contextmanager
-def serving(history: str) -> Iterator[Served]:
-    """`twistd chat` with its history in that file, or in `memory`."""
+def serving(history: str, *options: str) -> Iterator[Served]:
+    """`twistd chat` with its history in that file, in that store, or in `memory`."""
     twistd = str(Path(sys.executable).with_name("twistd"))
-    listen = ("--listen", f"tcp:0:interface={HOST}")
+    listen = () if "--listen" in options else ("--listen", f"tcp:0:interface={HOST}")
     pace = ("--max-messages-per-s", "0", "--max-history-reads-per-s", "0")
-    command = [twistd, "-n", "--pidfile=", "chat", *listen, *pace, "--history", history]
+    command = [twistd, "-n", "--pidfile=", "chat", *listen, *pace, "--history", history, *options]
     with tempfile.TemporaryDirectory(prefix="chatproto-benchmark-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
@@ -97,12 +97,13 @@ class Load:
     server_share: float
 
 
-def load(program: Path, served: Served, clients: int, window: int, seconds: float) -> Load:
-    """Everybody speaks in one room, with so many messages in flight each; so all but the speaker get each."""
+def load(program: Path, served: Served, clients: int, window: int, seconds: float, senders: int = 0) -> Load:
+    """Everybody, or so many *senders*, speak in one room, with so many messages in flight each; so all but
+    the speaker get each."""
     command = [
         str(program),
         f"--clients={clients}",
-        f"--senders={clients}",
+        f"--senders={senders or clients}",
         f"--window={window}",
         "--bytes=64",
         "--warmup=0.5",
