@@ -123,11 +123,11 @@ def test_connections_that_are_lost_at_any_moment_lose_and_double_nothing(seed: i
         person.say(text, room, id)
         if simulation.random.random() < 0.1:
             simulation.random.choice(simulation.servers).store.cut()
-        if simulation.random.random() < 0.1:
+        if simulation.random.random() < 0.3:
             store = simulation.random.choice(simulation.servers).store
-            if not store.is_open:
-                store.mend()
-        simulation.pass_time(simulation.random.choice((0.001, 0.005)), 0.001)
+            store.cut()
+            store.mend()
+        simulation.pass_time(simulation.random.choice((0.001, 0.005, 0.03)), 0.001)
     for server in simulation.servers:
         if not server.store.is_open:
             server.store.mend()
