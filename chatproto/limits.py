@@ -330,7 +330,7 @@ class Limits:
     )
     lease_s: float = _bound(
         10.0,
-        "seconds after which other servers take one that they do not hear of for gone, and its people with it",
+        "seconds after which servers that share rooms take one that is not heard of for gone with its people",
         1.0,
         MOST_S,
         why="a server that is only busy is heard of four times in it, and nobody waits long for a dead one",

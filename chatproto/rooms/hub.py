@@ -40,8 +40,8 @@ class Hub:
     unless another is given. *default_room* is what an empty room's name means. With *authenticate* people may
     log in, and with *login_required* they must; *operators* are accounts that may moderate, beside those that
     say so themselves. *reserved* says for which account a nickname is kept. *ledger* keeps bans and mutes,
-    and writes down what operators do; its rules are in force from the beginning. *elsewhere* are the people of
-    other servers on the same log.
+    and writes down what operators do; its rules are in force from the beginning. *elsewhere* are the people
+    of other servers on the same log.
     """
 
     def __init__(

@@ -198,7 +198,7 @@ class Orders:
         return self._lift(order, by, session)
 
     def follow(self, order: Order, until_ms: int) -> None:
-        """Do here what was ordered and written down on another server; its rule, if it is one, ends at *until_ms*."""
+        """Do here what was ordered, and written down, on another server; a rule ends at *until_ms*."""
         if order.action is Action.KICK:
             self._put_out(self._concerned(order), order, f"kicked out of {order.place}")
         elif order.action in (Action.BAN, Action.MUTE):

@@ -128,7 +128,7 @@ def _join(session: Session, message: Join) -> None:
 
 
 def _claim(session: Session, name: Name, request: Message) -> bool:
-    """Let them have a nickname; False after the error is sent, or if *request* is to be taken up again then."""
+    """Let them have a nickname; False after the error is sent, or where *request* is taken up again later."""
     hub = session.hub
     owner = hub.reservations.account_of(name)
     if owner is not None and owner != session.account:

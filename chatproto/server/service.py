@@ -86,14 +86,15 @@ class _Door(Factory):
 class ChatService(Service):
     """Listens on *endpoints*, strings as `Listening` takes them, and serves one hub on all of them.
 
-    Unless it *is_open*, it does not start where other machines reach it. With *reuse_port* other processes may
-    listen on the same TCP ports. Proxies of *trusted_proxies* are
-    believed in whom a connection comes from.
+    Unless it *is_open*, it does not start where other machines reach it. With *reuse_port* other processes
+    may listen on the same TCP ports. Proxies of *trusted_proxies* are believed in whom a connection comes
+    from.
 
     *access* says who may talk and who may moderate, and where bans and mutes are kept.
 
-    What is said is kept in the file *history*, within *history_limits*, or without it in memory; or in the store
-    of that URL, with other servers (`chatproto.shared`). *origins* and *deflate* are for WebSockets, as `ChatResource` has them.
+    What is said is kept in the file *history*, within *history_limits*, or without it in memory; or, shared
+    with other servers, in the store of that URL. *origins* and *deflate* are for WebSockets, as
+    `ChatResource` has them.
 
     `/metrics`, `/healthz` and `/readyz` are answered on the endpoint *status*; with `"local"` on any of
     *endpoints*, but only to who is on this machine; with `"off"` nowhere. With *log_connections* the log has

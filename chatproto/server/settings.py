@@ -138,16 +138,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="history",
         default="chat.sqlite",
-        meaning=f"the file that keeps what is said; or '{IN_MEMORY}', which is forgotten when the server ends; "
-        "or the URL of a Redis or Valkey that servers share, as redis://HOST:6379/0",
+        meaning=f"the file that keeps what is said; or '{IN_MEMORY}', forgotten with the server; or the "
+        "URL of a Redis or Valkey that servers share, as redis://HOST:6379/0",
         why="a restart should lose nothing",
         check=_history,
     ),
     Setting(
         name="reuse_port",
         default=False,
-        meaning="share the TCP ports with other servers on this machine that do so too: each connection gets to one "
-        "of them; for servers that share a store",
+        meaning="share the TCP ports with other servers on this machine that do so too, each of which gets "
+        "some of the connections; for servers that share a store",
         why="one process has one core, and a port in use is mostly a mistake",
     ),
     Setting(

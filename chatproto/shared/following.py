@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from chatproto.rooms.log import REMOVED, NotStored, Receipt
 from chatproto.rooms.remembered import Remembered
+from chatproto.shared.scripts import about_key, stream_key
 from chatproto.wire.messages import Chat
 
 __all__ = ["FollowedRoom", "Said", "begins_with", "entries_of", "without_text"]
@@ -56,10 +57,11 @@ class FollowedRoom:
     """A room that this server listens to.
 
     `recent` has its newest number that people were told of and as many of its newest messages as fit into
-    memory; `oldest` is the first number that is kept at all. While `is_known` is not set the two mean nothing.
+    memory; `oldest` is the first number that is kept at all. Unless it `is_known` the two mean nothing.
     """
 
     __slots__ = (
+        "about",
         "ahead",
         "channel",
         "gap",
@@ -73,6 +75,7 @@ class FollowedRoom:
         "oldest",
         "recent",
         "removed_meanwhile",
+        "stream",
         "unkept",
         "waiting",
     )
@@ -80,6 +83,8 @@ class FollowedRoom:
     def __init__(self, name: str, channel: bytes) -> None:
         self.name = name
         self.channel = channel
+        self.about = about_key(name)
+        self.stream = stream_key(name)
         self.oldest = 1
         self.recent = Remembered(0)
         self.newest = 0  # that is known to be in the store

@@ -50,9 +50,9 @@ class _Unfit(Exception):
 class Link:
     """Two connections to the store at *address*: one for commands, one that listens.
 
-    *opened* is called when both are there and the store was found to be fit, *lost* when one of them is gone, or
-    nothing could be reached. *heard* and *subscribed* are those of `StoreConnection`. What was told to an earlier
-    connection and has not been answered is either done when *opened* is called, or will never be.
+    *opened* is called when both are there and the store was found to be fit, *lost* when one of them is gone,
+    or nothing could be reached. *heard* and *subscribed* are those of `StoreConnection`. What was told to an
+    earlier connection and has not been answered is either done when *opened* is called, or will never be.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Link:
             raise _Unfit("it is still reading its own data")
         if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy") != "noeviction":
             _log.warn(
-                "the store forgets what it likes when its memory is full: set maxmemory-policy to noeviction there"
+                "the store forgets what it likes when its memory is full; set maxmemory-policy to noeviction"
             )
         try:
             said = yield self._told("CONFIG", "GET", "appendfsync")

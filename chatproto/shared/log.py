@@ -1,7 +1,7 @@
 """The shared `RoomLog`: one stream for each room in a Redis or Valkey store, which any number of servers use.
 
-A server listens to the rooms that it has people in. What is said comes back from there in the room's order, to
-the server of whoever said it as to all others; numbers have no holes, so that one sees what is missing.
+A server listens to the rooms that it has people in. What is said comes back from there in the room's order,
+to the server of whoever said it as to all others; numbers have no holes, so that one sees what is missing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from chatproto.shared.scripts import (
     LOOK,
     REMOVE,
     TRIM,
-    about_key,
     channel_of,
     id_key,
     stream_key,
@@ -405,7 +404,7 @@ class SharedLog:
         self._store.run(
             partial(self._was_looked_at, state, last, state.recent.get(last), most),
             LOOK,
-            (about_key(state.name), stream_key(state.name), people_key(state.name)),
+            (state.about, state.stream, people_key(state.name)),
             b"%d" % first,
             b"%d" % most,
             *self._keeping,
@@ -415,7 +414,7 @@ class SharedLog:
     def _was_looked_at(
         self, state: FollowedRoom, last: int, known: Chat | None, most: int, reply: Reply
     ) -> None:
-        """*last* was the newest that people here were told of, and *known* that message if it was in memory."""
+        """*last* was the newest that people here were told of, *known* that message if it was in memory."""
         state.is_asked = False
         removed, state.removed_meanwhile = state.removed_meanwhile, set()
         if self._rooms.get(state.name) is not state:
@@ -540,7 +539,7 @@ class SharedLog:
             return
         said.sent_over = self._store.n_opened
         said.sent_s = self._reactor.seconds()
-        keys: tuple[bytes, ...] = (about_key(state.name), stream_key(state.name))
+        keys: tuple[bytes, ...] = (state.about, state.stream)
         if said.id_key:
             keys += (said.id_key,)
         self._store.run(
@@ -569,8 +568,8 @@ class SharedLog:
         seq, time_ms = map(int, reply[1].split(b"-"))
         receipt = Receipt(seq, time_ms)
         if reply[0] == 1 or said.receipt is not None or seq < state.oldest:
-            # Said before, or told of already; or kept no more, before anybody here was told of it. The acknowledgement
-            # waits for this answer in any case, so that they come in the order of what was said.
+            # Said before, or told of already; or kept no more, before anybody here was told of it. All
+            # acknowledgements wait for this answer, so that they come in the order of what was said.
             self._answer(state, said, receipt)
         elif said.n in state.unkept:
             if seq <= state.recent.last:
@@ -660,12 +659,12 @@ class SharedLog:
     # --- upkeep ---------------------------------------------------------------------------------------------
 
     def _trim(self) -> None:
-        """Let go of what is too old in the rooms that people are in; others empty themselves, or when looked at."""
+        """Let go of what is too old in the rooms that people are in; others empty themselves."""
         self._trimming = self._reactor.callLater(TRIM_EVERY_S, self._trim)
         if self._store.is_open:
             for state in self._rooms.values():
                 if state.is_known:
-                    keys = about_key(state.name), stream_key(state.name)
+                    keys = state.about, state.stream
                     self._store.run(partial(self._was_trimmed, state), TRIM, keys, *self._keeping)
 
     def _was_trimmed(self, state: FollowedRoom, reply: Reply) -> None:

@@ -1,7 +1,7 @@
-"""The people of all servers that share one store: who is where, whose a nickname is, and what operators order.
+"""The people of all servers that share one store: who is where, whose a nickname is, what operators order.
 
-Each server holds a lease, by being heard of often enough. Whoever finds that another's is over takes its people
-out of their rooms, in steps of the store of which each has its effect once.
+Each server holds a lease, by being heard of often enough. Whoever finds that another's is over takes its
+people out of their rooms, in steps of the store of which each has its effect once.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """What the store does about people in one step each: Lua, and the keys that it has to do with.
 
-chat:{ROOM}:people        a hash: the nickname of everybody in a room, by TOKEN.SESSION; each change has a number,
-                          which is `people` in chat:{ROOM}:about
-chat:{people}:servers     a sorted set: the tokens of servers, by when they were last heard of, in milliseconds
-chat:{people}:nicks       a hash: TOKEN.SESSION by a nickname's comparison form (k) and by what it looks like (l)
-chat:{people}:of:TOKEN    a set: which of these are a server's
-chat:{people}:rooms:TOKEN a set: the rooms in which a server has people
-chat:{people}:told:KEY:ID when a private message was delivered; it expires by itself
-chat:{people}:rules       a hash: bans and mutes
+chat:{ROOM}:people         a hash: the nickname of everybody in a room, by TOKEN.SESSION; each change has a
+                           number, which is `people` in chat:{ROOM}:about
+chat:{people}:servers      a sorted set: the tokens of servers, by the millisecond of their last sign of life
+chat:{people}:nicks        a hash: TOKEN.SESSION by what nobody else may have: the comparison form of a
+                           nickname (k...), and what it looks like (l...)
+chat:{people}:of:TOKEN     a set: which of these are a server's
+chat:{people}:rooms:TOKEN  a set: the rooms in which a server has people
+chat:{people}:told:KEY:ID  when a private message was delivered; it expires by itself
+chat:{people}:rules        a hash: bans and mutes
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# What is too old or too much goes: `first` becomes the oldest number that is kept. Integers are written out by
-# hand, as Lua would write large ones as powers of ten.
+# What is too old or too much goes: `first` becomes the oldest number that is kept. Integers are written out
+# by hand, as Lua would write large ones as powers of ten.
 _TRIM = """
 local function written(number)
     return string.format('%.0f', number)
@@ -129,7 +129,8 @@ LOOK = script(
     + _TRIM
     + """
 -- KEYS: about, stream, people
--- ARGV: from which number on (0: the newest), how many, messages and milliseconds to keep, whether who is there
+-- ARGV: from which number on (0: the newest), how many, messages and milliseconds to keep, and whether it is
+-- to be said who is there
 local about = redis.call('HMGET', KEYS[1], 'last', 'first')
 local last = tonumber(about[1]) or 0
 local first = tonumber(about[2]) or 1
@@ -160,7 +161,8 @@ local about = redis.call('HMGET', KEYS[1], 'last', 'first')
 if not about[1] then
     return 1
 end
-return trim(KEYS[1], KEYS[2], tonumber(about[2]), tonumber(about[1]), tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms)
+local first, last = tonumber(about[2]), tonumber(about[1])
+return trim(KEYS[1], KEYS[2], first, last, tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms)
 """
 )
 """Drop what is too old; the oldest number that is kept."""
@@ -172,7 +174,7 @@ local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
 if #found == 0 then
     return 0
 end
--- A stream cannot change an entry, and only marks one that it deletes. So it is written anew, without the text.
+-- A stream cannot change an entry, and only marks one that it deletes. So it is written anew.
 redis.call('DEL', KEYS[2])
 local left_ms = redis.call('PTTL', KEYS[1])
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
@@ -194,7 +196,8 @@ return 1
 
 BEGIN = script(
     """
--- KEYS: about; ARGV: an epoch for a store that has none, the store's run, whether a run before may have lost something
+-- KEYS: about
+-- ARGV: an epoch for a store that has none, the store's run, whether a run before may have lost something
 redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1])
 local run = redis.call('HGET', KEYS[1], 'run')
 if run and run ~= ARGV[2] and ARGV[3] == '1' then

@@ -1,4 +1,4 @@
-"""The store as the log and the people of a server use it: connected, under an epoch, and asked how it does."""
+"""The store as the log and the people of a server use it: connected, under an epoch, and looked after."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A store without sockets, for very many servers in one process: the same steps, on a clock that the test moves.
+"""A store without sockets, for very many servers in one process: the same steps, on a test's clock.
 
-Commands, answers and what is published take random times on their ways, in order on each connection. A connection may
-be lost at any moment: what was under way to the store is then done or never, and what was under way back is lost.
+Commands, answers and what is published take random times on their ways, in order on each connection. It may
+be lost at any moment: what was under way to the store is then done or never, what was under way back is lost.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ MANY = 65_535
 
 
 class Speaker:
-    """Says one thing after the other, hears what others say, and comes back to the next server when its own is gone.
+    """Says one thing after the other, hears others, and goes to the next server when its own is gone.
 
-    What was neither acknowledged nor refused is sent again under its id. A text is said once, so all can see what
-    became of it.
+    What was neither acknowledged nor refused is sent again under its id. A text is said once, so all can see
+    what became of it.
     """
 
     def __init__(self, nick: str, servers: Sequence[Server], first: int, room: str) -> None:

@@ -1,4 +1,4 @@
-"""People of three servers that share rooms: nicknames, rosters, who comes and goes, private messages, operators."""
+"""People of three servers that share rooms: nicknames, rosters, private messages, operators."""
 
 from __future__ import annotations
 

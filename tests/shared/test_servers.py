@@ -28,7 +28,7 @@ def numbered(client: Framed) -> list[tuple[int, str]]:
 
 
 def connections(server: Server) -> list[str]:
-    """The sockets of a server's process, as the system has them, that are connections of people to its port."""
+    """The connections of people to a server, as the system has them."""
     inodes = set[str]()
     for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
         with suppress(OSError):

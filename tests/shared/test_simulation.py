@@ -1,4 +1,4 @@
-"""A hundred servers on one simulated store: what everybody sees, whatever the order in which things arrive."""
+"""A hundred servers on one simulated store: what all see, in whatever order things arrive."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chatproto.limits import Limits
 from chatproto.rooms.hub import Hub
 from chatproto.shared.log import SharedLog
 from chatproto.shared.people import SharedPeople
+from chatproto.shared.scripts import stream_key
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.messages import Ack, Chat, End, Error, Joined, Left, Roster
 
@@ -55,9 +56,7 @@ class Simulation:
 
     def kept(self, room: str) -> list[str]:
         """What the store has of it."""
-        return [
-            body.split(b"\n", 2)[2].decode() for _, body in self.redis.streams[f"chat:{{{room}}}".encode()]
-        ]
+        return [body.split(b"\n", 2)[2].decode() for _, body in self.redis.streams[stream_key(room)]]
 
 
 def check(simulation: Simulation, people: list[tuple[Person, str]], said: dict[str, set[str]]) -> None:
