@@ -56,11 +56,12 @@ class Simulation:
 
     def kept(self, room: str) -> list[str]:
         """What the store has of it."""
-        return [body.split(b"\n", 2)[2].decode() for _, body in self.redis.streams[stream_key(room)]]
+        entries = self.redis.streams[stream_key(room)]
+        return [body.split(b"\n", 2)[2].decode() for _, body in entries]
 
 
 def check(simulation: Simulation, people: list[tuple[Person, str]], said: dict[str, set[str]]) -> None:
-    """Everybody has everything that others said in their room since they came, once and in the room's order."""
+    """All have what others said in their room since they came, once and in the room's order."""
     for person, room in people:
         kept = list(enumerate(simulation.kept(room), 1))
         first = person.got(Roster)[0].last + 1
