@@ -210,6 +210,13 @@ class Talk:
         found: list[tuple[int, str]] = []
         client.until(End)
         found = [(chat.seq, chat.text) for chat in client.of(Chat)]
+        here = {f"check{server.port}", *(speaker.nick for speaker in self.speakers)}
+        for _ in patiently():
+            client.send(Who(self.room))
+            if set(client.until(Roster).nicks) == here:
+                break
+        assert set(client.of(Roster)[-1].nicks) == here, "the roster is wrong"
+        assert len(client.of(Roster)[-1].nicks) == len(here)
         client.send(Leave(""))
         client.until_closed()
         return found
