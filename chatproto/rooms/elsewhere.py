@@ -34,11 +34,15 @@ class Stranger:
     def __init__(self, place: str, nick: str) -> None:
         self.place = place
         self.nick = nick
-        self.rooms: set[str] = set()
+        self.rooms: list[str] = []  # mostly one, and there may be very many strangers
 
 
 class Elsewhere(Protocol):
     """What the hub tells other servers, and asks of them. What they tell is done to the hub."""
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other servers hear at the moment what they are told."""
 
     def claim(self, nick: Nick, session: Session) -> Deferred[bool]:
         """Let *session* have a nickname everywhere; whether it does now. Fails with Refused."""

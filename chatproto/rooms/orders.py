@@ -191,6 +191,11 @@ class Orders:
         """
         if order.target.kind in (Kind.MESSAGE, Kind.LAST):
             return self._remove_message(order, by)
+        elsewhere = self._hub.elsewhere
+        if elsewhere is not None and not elsewhere.is_reachable:
+            raise OrderRefused(
+                ErrorCode.RATE_LIMITED, "other servers cannot be reached at the moment; nothing was done"
+            )
         if order.action is Action.KICK:
             return self._kick(order, by)
         if order.action in (Action.BAN, Action.MUTE):

@@ -114,7 +114,7 @@ def _join(session: Session, message: Join) -> None:
     preparing = hub.log.prepare(room)
     if preparing is not None:
         return session.postpone(message, preparing)
-    if message.limit and session.must_wait_to_read(message):
+    if message.limit and session.granted is None and session.must_wait_to_read(message):
         return None
     if session.name is None:
         if not _claim(session, name, message):
@@ -130,6 +130,10 @@ def _join(session: Session, message: Join) -> None:
 def _claim(session: Session, name: Name, request: Message) -> bool:
     """Let them have a nickname; False after the error is sent, or where *request* is taken up again later."""
     hub = session.hub
+    granted, session.granted = session.granted, None
+    if granted is not None and granted != name:
+        # The request for which they had it came to nothing after all.
+        hub.release(granted, session, session.name)
     owner = hub.reservations.account_of(name)
     if owner is not None and owner != session.account:
         session.refuse(
@@ -146,7 +150,6 @@ def _claim(session: Session, name: Name, request: Message) -> bool:
     if holder is not None:
         session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
         return False
-    granted, session.granted = session.granted, None
     if hub.elsewhere is None or granted == name:
         return True
     session.hold()

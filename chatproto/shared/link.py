@@ -122,10 +122,8 @@ class Link:
         opening.addErrback(self._could_not_open)
 
     def _could_not_open(self, failure: Any) -> None:
-        if failure.check(_Unfit, StoreRefusal):
+        if failure.check(_Unfit, StoreRefusal, ConnectionGone):
             why = failure.getErrorMessage()
-        elif failure.check(ConnectionGone):
-            why = "it does not answer"
         elif failure.check(OSError) or failure.type.__module__.startswith(("twisted.internet", "OpenSSL")):
             why = failure.getErrorMessage().rstrip(".") or failure.type.__name__
         else:
@@ -145,6 +143,8 @@ class Link:
                 return
             self._connections.append(connection)
             yield self._introduce(connection)
+        if len(self._connections) < 2:
+            raise ConnectionGone("one connection was lost while the other was on its way")
         facts = yield self._examine()
         run, ids = self._before
         if run == facts.run:
@@ -246,7 +246,7 @@ class Link:
         """One of the connections is gone."""
         if connection in self._connections:
             if self.is_open:
-                self._fell(why.rstrip("."))
+                self._fell(why)
             else:
                 self._drop()
 

@@ -28,6 +28,7 @@ from chatproto.shared.scripts import (
     LOOK,
     REMOVE,
     TRIM,
+    about_key,
     channel_of,
     id_key,
     stream_key,
@@ -90,6 +91,7 @@ class SharedLog:
         self._rooms: dict[str, FollowedRoom] = {}
         self._by_channel: dict[bytes, FollowedRoom] = {}
         self._idle: OrderedDict[str, float] = OrderedDict()  # since when nobody needs them, in seconds
+        self._left: OrderedDict[str, Chat] = OrderedDict()  # the newest of rooms not listened to any more
         self._sweeping: IDelayedCall | None = None
         self._trimming: IDelayedCall | None = None
         self._recent = Recent(self._limits)
@@ -387,7 +389,12 @@ class SharedLog:
         if self._store.people is not None:
             self._store.people.forgotten(state.name)
         _cancel(state.gap)
+        newest = state.recent.get(state.recent.last) if state.is_known else None
         self._recent.forget(state.name, state.recent)
+        if newest is not None:
+            self._left[state.name] = without_text(newest)
+            if len(self._left) > self._limits.max_rooms:
+                self._left.popitem(last=False)
 
     # --- what the store has ---------------------------------------------------------------------------------
 
@@ -613,6 +620,19 @@ class SharedLog:
     def connected(self) -> None:
         """See `RoomsListener.connected`."""
         self._store.subscribe(list(self._by_channel))
+        for newest in self._left.values() if self._store.is_another else ():
+            words = b"%d" % newest.seq, b"1", *self._keeping, b"0"
+            keys = about_key(newest.room), stream_key(newest.room), people_key(newest.room)
+            self._store.run(partial(self._was_looked_back_at, newest), LOOK, keys, *words)
+
+    def _was_looked_back_at(self, left: Chat, reply: Reply) -> None:
+        """Of a room where nobody from here is any more: whether the store has what was told there last."""
+        if not isinstance(reply, Exception) and self._left.get(left.room) is left:
+            oldest, newest, found, *_ = reply
+            if newest < left.seq or (
+                left.seq >= oldest and not begins_with(entries_of(left.room, found), left)
+            ):
+                self._store.has_lost()
 
     def disconnected(self) -> None:
         """See `RoomsListener.disconnected`."""
@@ -655,6 +675,7 @@ class SharedLog:
                 _log.error("people are still in {room}, which has begun anew", room=state.name)
             self._forget(state)
             self._store.unsubscribe([state.channel])
+        self._left.clear()
 
     # --- upkeep ---------------------------------------------------------------------------------------------
 

@@ -113,6 +113,11 @@ class SharedPeople:
         keys = SERVERS, NICKS, of_key(self._token), rooms_key(self._token)
         self._store.run(_ignore, BURY, keys, self._token, b"0")
 
+    @property
+    def is_reachable(self) -> bool:
+        """See `Elsewhere.is_reachable`."""
+        return self._store.is_open
+
     # --- what the hub asks: nicknames -----------------------------------------------------------------------
 
     def claim(self, nick: Nick, session: Session) -> Deferred[bool]:
@@ -363,7 +368,7 @@ class SharedPeople:
         was_expected, self._is_expected = self._is_expected, True
         if not was_expected:
             return
-        _log.warn("other servers took this one for gone: its people are let in again")
+        _log.warn("the store knows this server no more: its people are let in again")
         for session in list(hub.sessions.values()):
             if session.name is not None:
                 self._claim(partial(self._was_claimed_again, session), session.name, session)
@@ -462,7 +467,7 @@ class SharedPeople:
         stranger = self._strangers.get(name)
         if stranger is None:
             stranger = self._strangers[name] = Stranger(name, nick)
-        stranger.rooms.add(room)
+        stranger.rooms.append(room)
         place.strangers[name] = stranger
         if is_news and self._hub is not None:
             self._hub.announce_stranger(room, Joined(room, stranger.nick))
@@ -475,7 +480,7 @@ class SharedPeople:
                 self._hub.announce_stranger(room, Left(room, stranger.nick, reason))
 
     def _is_not_in(self, stranger: Stranger, room: str) -> None:
-        stranger.rooms.discard(room)
+        stranger.rooms.remove(room)
         if not stranger.rooms:
             self._strangers.pop(stranger.place, None)
 

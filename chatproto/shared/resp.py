@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -132,7 +134,19 @@ class StoreConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Nothing more comes."""
         self._is_lost = True
+        why = _in_words(reason)
         waiting, self._waiting = self._waiting, deque()
         for then in waiting:
-            then(ConnectionGone())
-        self._lost(self, reason.getErrorMessage())
+            then(ConnectionGone(why))
+        self._lost(self, why)
+
+
+def _in_words(reason: Failure) -> str:
+    """Why a connection was lost, as part of a sentence."""
+    if reason.check(ConnectionAborted):
+        return "it does not answer"
+    if reason.check(ConnectionDone):
+        return "it has closed the connection"
+    if isinstance(reason.value, SSL.Error) and reason.value.args:
+        return "TLS, " + ", ".join(str(entry[-1]) for entry in reason.value.args[0])
+    return reason.getErrorMessage().rstrip(".")

@@ -82,6 +82,9 @@ class Store:
         self.everyone = everyone_channel(address.database)
         self._here = server_channel(address.database, self.token)
         self._reactor = reactor
+        self.is_another = False
+        """Whether the store was started anew, or is another one, since the connection before this one."""
+        self._lost_epoch = 0  # that is being ended
         self._facts = StoreFacts("", False)
         self._probing: IDelayedCall | None = None
         self._link = Link(
@@ -182,9 +185,13 @@ class Store:
 
     def has_lost(self) -> None:
         """The store has lost something that people were told of."""
+        if self._lost_epoch == self.epoch:
+            return
+        self._lost_epoch = self.epoch
         _log.error("the store has lost messages that were kept; the epoch changes")
 
         def has_begun(reply: Reply) -> None:
+            self._lost_epoch = 0
             if not isinstance(reply, Exception):
                 self._go_by(int(reply))
 
@@ -202,6 +209,7 @@ class Store:
 
     def _opened(self, facts: StoreFacts) -> None:
         _log.info("the store is connected: {address}", address=str(self.address))
+        self.is_another = facts.run != self._facts.run
         self._facts = facts
         self._link.listening.subscribe([self.everyone, self._here])
         self._begin()

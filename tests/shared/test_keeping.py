@@ -13,7 +13,7 @@ from twisted.internet.epollreactor import EPollReactor
 from chatproto.limits import HistoryLimits
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.shared import log as shared_log
-from chatproto.shared.scripts import channel_of, stream_key
+from chatproto.shared.scripts import about_key, channel_of, stream_key
 from chatproto.wire.messages import Chat
 
 pytestmark = [pytest.mark.system, needs_store]
@@ -212,3 +212,28 @@ class TestRefusals:
         log.start(fail)
         assert log.say("a", "hi") == 1
         assert len(failures.take()) == 1
+
+
+class TestLoss:
+    def test_what_was_lost_of_a_room_that_people_have_left_is_seen_too(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shared_log, "LINGER_S", 0.05)
+        with Store("--appendonly", "yes", "--appendfsync", "always") as store:
+            log = PumpedSharedLog(f"redis+unix://{store.path}")
+            log.until(lambda: log.epoch, "no epoch")
+            for room in ("a", "b"):
+                log.say(room, "hi")
+            channels = [channel_of(0, room).decode() for room in ("a", "b")]
+            log.until(lambda: store.ask("PUBSUB", "NUMSUB", *channels)[1::2] == [0, 0], "still listening")
+            before = log.epoch
+            store.kill()
+            store.restart()
+            log.until(lambda: log.store.n_opened == 2, "not opened again")
+            log.for_s(0.3)
+            assert log.epoch == before  # nothing was lost
+            store.ask("DEL", stream_key("a").decode(), about_key("a").decode())
+            store.kill()
+            store.restart()
+            log.until(lambda: log.epoch != before, "the same epoch")
+            log.close_now()

@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from live import Framed, Server
+from live import Framed, Server, eventually
+from net.certificate import write_certificate
 from shared.store import Store, free_port, needs_store
 
 from chatproto.wire.errors import ErrorCode
@@ -123,3 +124,20 @@ def test_two_servers_on_one_port_are_one_chat(lasting_store: Store) -> None:
         assert people[0].until(Roster).total == 24
         # With 24 it happens once in eight million times that one of them gets all.
         assert all(len(connections(server)) > 0 for server in (one, other))
+
+
+def test_a_store_is_reached_over_tls_if_its_certificate_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key, port = tmp_path / "certificate.pem", tmp_path / "key.pem", free_port()
+    write_certificate(certificate, key)
+    tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    with Store(*tls, "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"):
+        with Server("--history", f"rediss://localhost:{port}/0") as doubtful:
+            eventually(lambda: "out of reach" in doubtful.log(), "nothing in the log")
+            assert "certificate verify failed" in doubtful.log()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with Server("--history", f"rediss://localhost:{port}/0") as server:
+            person = server.join("tls")
+            person.send(Say(1, "", "hi"))
+            assert person.until(Ack).seq == 1
