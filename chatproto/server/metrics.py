@@ -20,7 +20,8 @@ from chatproto.net.sendqueue import FANOUT_BOUNDS_S
 from chatproto.rooms.hub import Hub
 from chatproto.rooms.spread import Spread
 from chatproto.server.delay import ReactorDelay
-from chatproto.shared.log import ANSWERS_S, SharedLog
+from chatproto.shared.log import SharedLog
+from chatproto.shared.speaking import ANSWERS_S
 
 __all__ = ["FACES", "ChatCollector", "Door", "registry_of"]
 

@@ -17,26 +17,25 @@ from twisted.logger import Logger
 
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
-from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes, text_cost_bytes
+from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes
 from chatproto.rooms.spread import Spread
-from chatproto.shared.following import FollowedRoom, Said, begins_with, entries_of, without_text
+from chatproto.shared.following import FollowedRoom, begins_with, entries_of, without_text
 from chatproto.shared.link import ANSWER_TIMEOUT_S
 from chatproto.shared.peoplescripts import people_key
-from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal
+from chatproto.shared.resp import Reply, StoreRefusal
 from chatproto.shared.scripts import (
-    APPEND,
     LOOK,
     REMOVE,
     TRIM,
     about_key,
     channel_of,
-    id_key,
     stream_key,
 )
-from chatproto.shared.store import Store, phrase
+from chatproto.shared.speaking import UNREACHABLE, Speaking
+from chatproto.shared.store import Store
 from chatproto.wire.messages import Chat
 
-__all__ = ["ANSWERS_S", "SharedLog"]
+__all__ = ["SharedLog"]
 
 _log = Logger(namespace="chatproto.shared")
 
@@ -57,11 +56,6 @@ LINGER_S = 10.0
 
 TRIM_EVERY_S = 30.0
 
-ANSWERS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-"""Classes of the time in which the store answers."""
-
-_UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
-
 
 class SharedLog:
     """Keeps what is said in *store*, which it opens and closes. Answers are given in *reactor*.
@@ -79,11 +73,9 @@ class SharedLog:
         limits: Limits | None = None,
         history: HistoryLimits | None = None,
     ) -> None:
-        self.answers_s = Spread(ANSWERS_S)
         self.began_anew: Callable[[], None] = lambda: None
         self._store = store
         self._database = store.address.database
-        self._own = store.token.encode()
         self._reactor = reactor
         self._limits = limits or Limits()
         self._history = history or HistoryLimits()
@@ -95,14 +87,12 @@ class SharedLog:
         self._sweeping: IDelayedCall | None = None
         self._trimming: IDelayedCall | None = None
         self._recent = Recent(self._limits)
-        self._newest_n = 0
-        self._unkept_bytes = 0
-        self._n_unkept = 0
         self._closing: Deferred[None] | None = None
         self._keeping = (
             b"%d" % self._history.max_history_room_messages,
             b"%d" % int(self._history.max_history_age_s * 1000),
         )
+        self._speaking = Speaking(store, reactor, self._history, self._was_placed, self._has_settled)
         store.rooms = self
 
     def open(self) -> None:
@@ -123,7 +113,7 @@ class SharedLog:
         return self._closing
 
     def _end_if_all_is_kept(self) -> None:
-        if self._closing is not None and not self._closing.called and not self._n_unkept:
+        if self._closing is not None and not self._closing.called and not self._speaking.n_unkept:
             # What was told the store before goes out first.
             self._store.ask(lambda reply: self._end(), b"PING")
 
@@ -133,8 +123,7 @@ class SharedLog:
             return
         self._store.close()
         for room in list(self._rooms.values()):
-            for said in list(room.unkept.values()):
-                self._refuse(room, said, "the history was closed; whether it is kept is not known")
+            self._speaking.refuse_all(room, "the history was closed; whether it is kept is not known")
             _cancel(room.gap)
         self._closing.callback(None)
 
@@ -161,9 +150,14 @@ class SharedLog:
         return self._store.n_opened
 
     @property
+    def answers_s(self) -> Spread:
+        """How often the store answered within how many seconds that a message is kept."""
+        return self._speaking.answers_s
+
+    @property
     def unkept_bytes(self) -> int:
         """About what the messages take in memory that are on their way into the store."""
-        return self._unkept_bytes
+        return self._speaking.unkept_bytes
 
     # --- what the hub calls ---------------------------------------------------------------------------------
 
@@ -197,37 +191,16 @@ class SharedLog:
         """See `RoomLog.append`. An *id* is known in the room that it was first said in."""
         if self._closing is not None:
             raise NotStored("the history is closed; nobody saw it")
-        if not self._store.is_open:
-            return self._in_doubt(room, id_key(room, key, id) if id else b"")
-        cost_bytes = text_cost_bytes(text)
-        if self._unkept_bytes + cost_bytes > self._history.max_unkept_bytes:
-            raise NotStored("the history cannot keep up; nobody saw it")
-        self._newest_n += 1
-        origin = b"%s.%d.%d" % (self._own, sender, self._newest_n)
-        body = b"%s\n%s\n%s" % (origin, nick.encode(), text.encode())
-        remembered = id and self._history.remember_ids_s
-        said = Said(self._newest_n, body, id_key(room, key, id) if remembered else b"", cost_bytes)
         state = self._state(room)
-        state.unkept[said.n] = said
-        self._unkept_bytes += cost_bytes
-        self._n_unkept += 1
-        if state.is_known:
-            self._send(state, said)
-        else:
-            self._when_known(
-                state, lambda: self._send(state, said), lambda error: self._refuse(state, said, str(error))
-            )
+        if not self._store.is_open:
+            return self._speaking.in_doubt(state, key, id)
+        said = self._speaking.add(state, nick, key, id, text, sender)
+        self._when_known(
+            state,
+            lambda: self._speaking.send(state, said),
+            lambda error: self._speaking.refuse(state, said, str(error)),
+        )
         return said.answer
-
-    def _in_doubt(self, room: str, id_key: bytes) -> Deferred[Receipt]:
-        """The answer to come of what was sent before under the same id. Raises NotStored if there is none."""
-        state = self._rooms.get(room)
-        for said in state.unkept.values() if state is not None and id_key else ():
-            if said.id_key == id_key:
-                again: Deferred[Receipt] = Deferred()
-                said.others.append(again)
-                return again
-        raise NotStored(_UNREACHABLE)
 
     def bounds(self, room: str) -> tuple[int, int]:
         """See `RoomLog.bounds`."""
@@ -353,7 +326,7 @@ class SharedLog:
         if waiting and state.waiting is waiting:
             state.waiting = []
             for _, fail in waiting:
-                fail(NotStored(_UNREACHABLE))
+                fail(NotStored(UNREACHABLE))
             self._settle(state)
 
     def _settle(self, state: FollowedRoom) -> None:
@@ -463,7 +436,7 @@ class SharedLog:
             for chat, origin in entries:
                 self._take(state, chat, origin)
             if len(entries) < most:
-                self._refuse_unsent(state)
+                self._speaking.refuse_unsent(state)
         self._go_on(state)
         self._settle(state)
 
@@ -472,7 +445,7 @@ class SharedLog:
             self._store.refused(error)
         waiting, state.waiting = state.waiting, []
         for _, fail in waiting:
-            fail(NotStored(_UNREACHABLE))
+            fail(NotStored(UNREACHABLE))
         self._settle(state)
 
     def _take(self, state: FollowedRoom, chat: Chat, origin: bytes) -> None:
@@ -487,6 +460,18 @@ class SharedLog:
             self._tell(state, chat, origin)
             if state.ahead:
                 self._tell_ahead(state)
+
+    def _was_placed(self, state: FollowedRoom, chat: Chat, origin: bytes, oldest: int) -> None:
+        """Something that was said here has a number."""
+        self._take(state, chat, origin)
+        self._forget_before(state, oldest)
+
+    def _has_settled(self, state: FollowedRoom) -> None:
+        """Nothing that was said here waits any more."""
+        if not state.is_in_use:
+            self._settle(state)
+        if self._closing is not None:
+            self._reactor.callLater(0, self._end_if_all_is_kept)
 
     def _tell_ahead(self, state: FollowedRoom) -> None:
         """Tell of what came before its turn, as far as it goes."""
@@ -510,18 +495,13 @@ class SharedLog:
 
     def _tell(self, state: FollowedRoom, chat: Chat, origin: bytes) -> None:
         self._recent.add(state.name, state.recent, chat)
-        token, sender, n = origin.split(b".")
-        said = None
-        if token == self._own:
-            said = state.unkept.get(int(n))
+        sender, n = self._speaking.origin_of(origin)
         try:
-            self._kept(chat, int(sender) if token == self._own else 0)
+            self._kept(chat, sender)
         except Exception:
             _log.failure("who is told of messages failed")
-        if said is not None:
-            said.receipt = Receipt(chat.seq, chat.time)
-            if said.is_placed:
-                self._answer(state, said, said.receipt)
+        if n:
+            self._speaking.was_told(state, n, Receipt(chat.seq, chat.time))
 
     def _forget_before(self, state: FollowedRoom, oldest: int) -> None:
         if oldest > state.oldest:
@@ -537,83 +517,6 @@ class SharedLog:
             if seq in state.ahead:
                 chat, origin = state.ahead[seq]
                 state.ahead[seq] = without_text(chat), origin
-
-    # --- speaking -------------------------------------------------------------------------------------------
-
-    def _send(self, state: FollowedRoom, said: Said) -> None:
-        if not self._store.is_open:
-            self._refuse(state, said, _UNREACHABLE)
-            return
-        said.sent_over = self._store.n_opened
-        said.sent_s = self._reactor.seconds()
-        keys: tuple[bytes, ...] = (state.about, state.stream)
-        if said.id_key:
-            keys += (said.id_key,)
-        self._store.run(
-            partial(self._was_tried, state, said),
-            APPEND,
-            keys,
-            said.body,
-            b"%d" % int(self._history.remember_ids_s * 1000),
-            *self._keeping,
-            state.channel,
-        )
-
-    def _was_tried(self, state: FollowedRoom, said: Said, reply: Reply) -> None:
-        if isinstance(reply, ConnectionGone):
-            if said.receipt is not None:
-                self._answer(state, said, said.receipt)
-            return  # else it is kept or not; that is seen when the store is there again
-        if isinstance(reply, StoreRefusal):
-            self._store.refused(reply)
-            self._refuse(
-                state, said, f"the history cannot be kept at the moment: {phrase(reply)}; nobody saw it"
-            )
-            return
-        self.answers_s.observe(self._reactor.seconds() - said.sent_s)
-        self._store.did_well()
-        seq, time_ms = map(int, reply[1].split(b"-"))
-        receipt = Receipt(seq, time_ms)
-        if reply[0] == 1 or said.receipt is not None or seq < state.oldest:
-            # Said before, or told of already; or kept no more, before anybody here was told of it. All
-            # acknowledgements wait for this answer, so that they come in the order of what was said.
-            self._answer(state, said, receipt)
-        elif said.n in state.unkept:
-            if seq <= state.recent.last:
-                # Its number belongs to another message: the store has lost that one.
-                self._store.has_lost()
-                return
-            said.is_placed = True
-            origin, nick, text = said.body.split(b"\n", 2)
-            self._take(state, Chat(state.name, seq, time_ms, nick.decode(), text.decode()), origin)
-            self._forget_before(state, int(reply[2]))
-
-    def _answer(self, state: FollowedRoom, said: Said, receipt: Receipt) -> None:
-        if said.n in state.unkept:
-            self._done(state, said)
-            said.answer_all(receipt)
-
-    def _done(self, state: FollowedRoom, said: Said) -> None:
-        if state.unkept.pop(said.n, None) is not None:
-            self._unkept_bytes -= said.cost_bytes
-            self._n_unkept -= 1
-            if not state.unkept and not state.is_in_use:
-                self._settle(state)
-            if self._closing is not None:
-                self._reactor.callLater(0, self._end_if_all_is_kept)
-
-    def _refuse(self, state: FollowedRoom, said: Said, why: str) -> None:
-        if said.n in state.unkept:
-            self._done(state, said)
-            said.answer_all(NotStored(why))
-
-    def _refuse_unsent(self, state: FollowedRoom) -> None:
-        """All that is in the store was seen, so what was sent over a connection before is not there."""
-        for said in list(state.unkept.values()):
-            if said.receipt is not None:
-                self._answer(state, said, said.receipt)
-            elif 0 < said.sent_over < self._store.n_opened:
-                self._refuse(state, said, "the history was out of reach; nobody saw it")
 
     # --- what the store tells -------------------------------------------------------------------------------
 
@@ -669,8 +572,8 @@ class SharedLog:
         """See `RoomsListener.begin_anew`."""
         self.began_anew()
         for state in list(self._rooms.values()):
-            for said in list(state.unkept.values()):
-                self._refuse(state, said, "the history has begun anew; whether anybody saw it is not known")
+            why = "the history has begun anew; whether anybody saw it is not known"
+            self._speaking.refuse_all(state, why)
             if state.is_in_use:
                 _log.error("people are still in {room}, which has begun anew", room=state.name)
             self._forget(state)

@@ -119,7 +119,7 @@ class TestSeveral:
         one.until(lambda: len(told) == 1, "not told")
         for turn in range(5):
             store.ask("CLIENT", "KILL", "TYPE", "pubsub")
-            one.until(lambda: one.store.is_open, "not open")
+            one.until(lambda t=turn: one.store.n_opened == t + 2, "not opened again")  # type: ignore[misc]
             for n in range(3):
                 one.say("a", f"text {2 + 3 * turn + n}")
         one.until(lambda: len(told) == 16, "not everything was told")
