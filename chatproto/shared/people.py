@@ -364,11 +364,11 @@ class SharedPeople:
             self._reap(token.decode())
 
     def _come_back(self, hub: Hub) -> None:
-        """The store knows nothing of this server: perhaps it was taken for gone."""
+        """The store knows nothing of this server, or nothing new: it is taken for gone, or will be."""
         was_expected, self._is_expected = self._is_expected, True
         if not was_expected:
             return
-        _log.warn("the store knows this server no more: its people are let in again")
+        _log.warn("this server was not heard of for too long: its people are let in again")
         for session in list(hub.sessions.values()):
             if session.name is not None:
                 self._claim(partial(self._was_claimed_again, session), session.name, session)
@@ -438,8 +438,9 @@ class SharedPeople:
             place.changes = number
             kind, name, text = what.split(" ", 2)
             if self._is_own(name):
-                return
-            if kind == "j":
+                if kind == "l":
+                    self._was_taken_out(room, name)
+            elif kind == "j":
                 self._let_in(room, place, name, text, is_news=True)
             elif kind == "l":
                 self._take_out(room, place, name, text)
@@ -450,6 +451,14 @@ class SharedPeople:
                 place.early.append((number, what))
             if place.is_known:
                 self._log.look_at_people(room)
+
+    def _was_taken_out(self, room: str, name: str) -> None:
+        """Somebody of this server left *room*, as far as others know: perhaps they took it for gone."""
+        session = None
+        if self._hub is not None:
+            session = self._hub.sessions.get(int(name.partition(".")[2]))
+        if session is not None and room in session.members:
+            self.entered(room, session)
 
     def forgotten(self, room: str) -> None:
         """Nobody here needs to know any more who is in *room*."""

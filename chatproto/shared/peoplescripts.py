@@ -107,11 +107,13 @@ BEAT = script(
     _TIME
     + """
 -- KEYS: servers; ARGV: token, milliseconds of a lease
-local is_new = redis.call('ZADD', KEYS[1], now_ms, ARGV[1])
+local beat_ms = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], now_ms, ARGV[1])
+local is_new = (not beat_ms or now_ms - beat_ms > tonumber(ARGV[2])) and 1 or 0
 return {is_new, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now_ms - ARGV[2]))}
 """
 )
-"""A server is there: whether it was not before, and which others are gone."""
+"""A server is there: whether it was not before, or gone as far as others know, and which others are gone."""
 
 BURY = script(
     _TIME

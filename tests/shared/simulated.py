@@ -143,7 +143,7 @@ class SimulatedRedis:
                 self._leave(keys, [channel, place, b"closed"])
 
     def _beat(self, keys: list[bytes], words: list[bytes]) -> Any:
-        is_new = words[0] not in self.beats_ms
+        is_new = not self._is_there(words[0], words[1])
         self.beats_ms[words[0]] = self.now_ms
         gone = [token for token, beat_ms in self.beats_ms.items() if beat_ms < self.now_ms - int(words[1])]
         return [int(is_new), gone]

@@ -14,6 +14,7 @@ from chatproto.shared.log import SharedLog
 from chatproto.shared.people import SharedPeople
 from chatproto.shared.scripts import stream_key
 from chatproto.testing import ChatInMemory, Person
+from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Ack, Chat, End, Error, Joined, Left, Roster
 
 LEASE_S = 2.0
@@ -175,3 +176,21 @@ def test_who_lost_the_nickname_meanwhile_is_put_out() -> None:
     simulation.pass_time(LEASE_S)
     assert first.session.ended
     assert not second.session.ended
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rosters_are_right_when_all_were_away_for_longer_than_a_lease(seed: int) -> None:
+    simulation = Simulation(5, seed)
+    people = [(server.join(f"p{n}", "lobby"), "lobby") for n, server in enumerate(simulation.servers)]
+    simulation.pass_time(0.5)
+    for server in simulation.servers:
+        server.store.cut()
+    simulation.pass_time(1.5 * LEASE_S)
+    for server in simulation.servers:
+        simulation.pass_time(simulation.random.choice((0, 0.005, 0.02)), 0.001)
+        server.store.mend()
+    simulation.pass_time(2 * LEASE_S)
+    check_rosters(simulation, people)
+    late = simulation.servers[0].join("p4", "lobby")
+    simulation.pass_time(0.5)
+    assert late.errors == [ErrorCode.NICK_TAKEN]
