@@ -150,7 +150,13 @@ class Link:
         if run == facts.run:
             # What these still have to say must not take effect after we have looked.
             for id in ids:
-                yield self._told("CLIENT", "KILL", "ID", id)
+                try:
+                    yield self._told("CLIENT", "KILL", "ID", id)
+                except StoreRefusal as refusal:
+                    _log.warn(
+                        "what was in doubt may yet take effect, as the store ends no connections: {why}",
+                        why=str(refusal),
+                    )
         ids = []
         for connection in self._connections:
             ids.append((yield _ask(connection, "CLIENT", "ID")))

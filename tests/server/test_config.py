@@ -15,7 +15,7 @@ from live import PATIENCE_S, Server, eventually
 from twisted.python.usage import UsageError
 
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.server import tap
+from chatproto.server import settings, tap
 from chatproto.server.settings import SETTINGS, Setting
 
 TWISTD = str(Path(sys.executable).parent / "twistd")
@@ -324,6 +324,12 @@ class TestStore:
         assert refusal(file, 'history = "redis://h:x/0"\n') == (
             "line 1: history is no store: its URL needs a host and perhaps a port from 1 to 65535, as in "
             "redis://HOST:6379/0"
+        )
+
+    def test_without_hiredis_that_is_said(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settings, "find_spec", lambda name: None)
+        assert refusal(file, f'history = "{self.URL}"\n') == (
+            "line 1: history needs hiredis for a store: pip install hiredis"
         )
 
     def test_a_port_is_shared_only_by_servers_that_share_rooms(self, file: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -15,7 +17,7 @@ from shared.store import Sentinel, Store, needs_store
 from shared.talk import Talk
 
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Ack, Chat, End, Error, History, Join, Ping, Pong, Say
+from chatproto.wire.messages import Ack, Chat, End, Error, History, Join, Nick, Ping, Pong, Renamed, Say, Tell
 
 pytestmark = [pytest.mark.system, needs_store]
 
@@ -225,6 +227,24 @@ class TestWhileTheStoreIsAway:
                 eventually(lambda: "out of reach" in server.log(), "nothing in the log")
                 assert "WRONGPASS" in server.log()
                 assert "wr0ng" not in server.log()
+
+    def test_the_user_of_the_documentation_may_do_what_is_needed(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "shared.md").read_text()
+        [rights] = re.findall(r"ACL SETUSER chat on >PASSWORD ([^`]*)", page)
+        with (
+            Store("--user", "chat", "on", ">sesame", *rights.split()) as store,
+            Server("--history", f"redis://chat:sesame@127.0.0.1:{store.port}/0") as server,
+        ):
+            for _ in range(2):
+                person = server.join("ann")
+                person.send(Say(0, "", "hi"), Tell(1, "ann", "psst"), Nick("bob"))
+                person.until(Renamed)
+                assert person.of(Ack)
+                assert not person.of(Error)
+                person.close()
+                store.ask("CLIENT", "KILL", "USER", "chat")
+                eventually(lambda: server.log().count("is connected") > 1, "not connected again")
+            assert "in doubt" not in server.log()
 
 
 def page(server: Server, name: str) -> str:
