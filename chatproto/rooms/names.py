@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -126,6 +126,10 @@ class Nicknames(Generic[Owner]):
     def __len__(self) -> int:
         """How many nicknames are held; an owner may hold several."""
         return len(self._held)
+
+    def __iter__(self) -> Iterator[Nick]:
+        """All nicknames that are held."""
+        return iter(self._held)
 
     def claim(self, nick: Nick, owner: Owner) -> Owner | None:
         """Give `nick` to `owner`: None if it is now theirs, else who holds the name that stands in the way.

@@ -27,6 +27,7 @@ from chatproto.shared.peoplescripts import (
     CLAIM,
     ENTER,
     FIND,
+    FREE,
     LEAVE,
     NICKS,
     ORDER,
@@ -343,6 +344,16 @@ class SharedPeople:
         if self._hub is not None:
             self._store.ask(self._take_rules, b"HGETALL", RULES)
             self._beat()
+            self._store.ask(self._free_others, b"SMEMBERS", of_key(self._token))
+
+    def _free_others(self, reply: Reply) -> None:
+        """What nobody here has any more is given back: that it was may have been lost with a connection."""
+        if self._hub is None or isinstance(reply, Exception):
+            return
+        held = {field for nick in self._hub.nicks for field in _fields(nick)}
+        freed = sorted({field.decode() for field in reply} - held)
+        if freed:
+            self._store.run(_ignore, FREE, (NICKS, of_key(self._token)), self._token, *freed)
 
     def _beat_later(self) -> None:
         self._beating = self._reactor.callLater(self._lease_s / BEATS_IN_A_LEASE, self._beat_again)

@@ -21,6 +21,7 @@ __all__ = [
     "CLAIM",
     "ENTER",
     "FIND",
+    "FREE",
     "LEAVE",
     "NICKS",
     "ORDER",
@@ -170,6 +171,21 @@ return 1
 """
 )
 
+FREE = script(
+    """
+-- KEYS: nicks, of; ARGV: token, then fields of nicknames
+for i = 2, #ARGV do
+    local owner = redis.call('HGET', KEYS[1], ARGV[i])
+    if owner and string.sub(owner, 1, #ARGV[1] + 1) == ARGV[1] .. '.' then
+        redis.call('HDEL', KEYS[1], ARGV[i])
+    end
+    redis.call('SREM', KEYS[2], ARGV[i])
+end
+return 1
+"""
+)
+"""What nobody on a server has any more is free, whoever on it had it."""
+
 FIND = script(
     _TIME
     + """
@@ -205,7 +221,7 @@ return 1
 """
 )
 
-SCRIPTS: tuple[Script, ...] = (ENTER, LEAVE, RENAME, REAP, BEAT, BURY, CLAIM, RELEASE, FIND, ORDER)
+SCRIPTS: tuple[Script, ...] = (ENTER, LEAVE, RENAME, REAP, BEAT, BURY, CLAIM, RELEASE, FREE, FIND, ORDER)
 
 SERVERS = b"chat:{people}:servers"
 NICKS = b"chat:{people}:nicks"

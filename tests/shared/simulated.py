@@ -56,6 +56,7 @@ class SimulatedRedis:
             people.BURY.sha: self._bury,
             people.CLAIM.sha: self._claim,
             people.RELEASE.sha: self._release,
+            people.FREE.sha: self._free,
         }
 
     @property
@@ -177,6 +178,13 @@ class SimulatedRedis:
             if self.hashes[keys[0]].get(field) == place:
                 del self.hashes[keys[0]][field]
                 self.sets[keys[1]].discard(field)
+
+    def _free(self, keys: list[bytes], words: list[bytes]) -> Any:
+        token, *fields = words
+        for field in fields:
+            if self.hashes[keys[0]].get(field, b"").startswith(token + b"."):
+                del self.hashes[keys[0]][field]
+            self.sets[keys[1]].discard(field)
 
 
 def _flat(found: dict[bytes, bytes]) -> list[bytes]:

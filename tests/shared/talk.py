@@ -158,8 +158,11 @@ class Talk:
     def end(self, *, may_have_begun_anew: bool = False) -> list[tuple[int, str]]:
         """Let everything be answered, and check what must be true; what is kept."""
         self.until(lambda: all(speaker.is_done for speaker in self.speakers), "answers", is_talking=False)
-        orders = [self._all_of(server) for server in self.servers]
-        order = orders[0]
+        for _ in patiently(0.1):  # what one has said last is perhaps on its way to another still
+            orders = [self._all_of(server) for server in self.servers]
+            order = orders[0]
+            if all(other == order for other in orders):
+                break
         assert all(other == order for other in orders), "servers have different orders"
         assert [seq for seq, _ in order] == list(range(1, len(order) + 1)), "numbers have holes"
         texts = [text for _, text in order]

@@ -194,3 +194,20 @@ def test_rosters_are_right_when_all_were_away_for_longer_than_a_lease(seed: int)
     late = simulation.servers[0].join("p4", "lobby")
     simulation.pass_time(0.5)
     assert late.errors == [ErrorCode.NICK_TAKEN]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_nickname_that_was_given_back_while_the_store_was_away_is_free(seed: int) -> None:
+    simulation = Simulation(2, seed)
+    one, other = simulation.servers
+    first = one.join("wanted", "lobby")
+    simulation.pass_time(0.5)
+    first.disconnect()
+    simulation.pass_time(simulation.random.choice((0, 0.005)), 0.001)
+    one.store.cut()
+    simulation.pass_time(0.1)
+    one.store.mend()
+    simulation.pass_time(0.5)
+    second = other.join("wanted", "lobby")
+    simulation.pass_time(0.5)
+    assert second.got(End)
