@@ -13,6 +13,9 @@ MODULES = [
     "chatproto.wire.prepared",
     "chatproto.wire.websocket",
     "chatproto.net.sendqueue",
+    "chatproto.rooms.remembered",
+    "chatproto.history.batch",
+    "chatproto.net.websocket.passage",
 ]
 
 # CHATPROTO_SANITIZE=1 builds modules that stop at the first read or write outside a buffer, and at undefined

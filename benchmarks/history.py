@@ -31,10 +31,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from history_server import Visitor, build_load, load, serving
+from generator import building
+from history_server import Visitor, crowd
+from servers import chat_program, serving
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import react
 
@@ -256,7 +259,7 @@ def make_large(path: str, texts: Texts, messages: int, rooms: int) -> None:
                     (place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made], None, 0)
                 )
             connection.execute("BEGIN")
-            insert_messages(connection, sorted(rows))
+            insert_messages(connection, list(chain.from_iterable(sorted(rows))))
             connection.execute("COMMIT")
         # None of them has an id that a server would have to look for.
         connection.execute("UPDATE about SET ids_ms = (SELECT max(time_ms) FROM messages)")
@@ -426,26 +429,26 @@ CROWDS = ((2, 200), (50, 4))
 
 async def server(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]:
     figures: dict[str, dict[str, list[Any]]] = {}
-    with build_load() as program:
+    with building() as generator:
         for _ in range(options.rounds):
             for clients, window in CROWDS:
                 loads = figures.setdefault(f"{clients} clients, {window} messages in flight each", {})
                 with new_path(options) as path:
                     for name, history in (("file", path), ("memory", "memory")):
-                        with serving(history) as served:
+                        with serving(chat_program(name, history=history), None) as served:
                             loads.setdefault(name, []).append(
-                                load(program, served, clients, window, options.seconds)
+                                crowd(generator, served, clients, window, options.seconds)
                             )
     print("\nThrough twistd chat and loopback, everybody speaks in one room and hears all others:")
     told: dict[str, Any] = {}
-    for crowd, loads in figures.items():
-        print(f"  {crowd}:")
+    for people, loads in figures.items():
+        print(f"  {people}:")
         row("", "acknowledged/s", "CPU us each", "seen p50 ms", "p99 ms", "server CPU")
         for name, runs in loads.items():
             values = [
                 statistics.median(column) for column in zip(*map(dataclasses.astuple, runs), strict=True)
             ]
-            told[f"{crowd}, {name}"] = values
+            told[f"{people}, {name}"] = values
             rate, cpu_us, p50_ms, p99_ms, share = values
             row(
                 f"history in {'a file' if name == 'file' else 'memory'}",
@@ -465,7 +468,7 @@ async def server(reactor: Any, options: Options, texts: Texts) -> dict[str, Any]
 def visited_bytes(path: str, options: Options, texts: Texts) -> list[int]:
     """The memory of a server: at first, and after its history was joined, scrolled back in and searched."""
     source = random.Random(1)
-    with serving(path) as served:
+    with serving(chat_program("chat", history=path), None) as served:
         begun_bytes = served.rss_bytes()
         for number in range(options.rooms):
             room = f"room{number}"

@@ -18,10 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from history_server import HOST, PATIENCE_S, Load, Served, build_load, load, serving
+from generator import building
+from history_server import Crowded, crowd
+from servers import HOST, Served, chat_program, serving
 
 from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.messages import Ack, Chat, End, Join, Message, Say, Side
+
+PATIENCE_S = 60.0
 
 TALKERS = (("2 people, 200 in flight", 2, 200), ("50 people, 4 in flight", 50, 4))
 
@@ -128,7 +132,9 @@ def spread(values_ms: list[float]) -> str:
 def following(url: str, seconds: float) -> float:
     """CPU of a server that only follows a room in which others talk elsewhere, in us for each message."""
     with ExitStack() as stack:
-        one, other = (stack.enter_context(serving(url)) for _ in range(2))
+        one, other = (
+            stack.enter_context(serving(chat_program("store", history=url), None)) for _ in range(2)
+        )
         speaker, reader = Client(one, "fs", "follow"), Client(other, "fr", "follow")
         before_s, messages, until_s = cpu_s(other), 0, time.monotonic() + seconds
         while time.monotonic() < until_s:
@@ -149,18 +155,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of all logs in turn (%(default)s)")
     options = parser.parse_args()
     with ExitStack() as stack:
-        program = stack.enter_context(build_load())
+        generator = stack.enter_context(building())
         logs = {"memory": "memory", "file": "chat.sqlite"}
         for fsync in ("none", "everysec", "always"):
             logs[f"store, fsync {fsync}"] = stack.enter_context(storing(fsync))
-        loads: dict[tuple[str, str], list[Load]] = {}
+        loads: dict[tuple[str, str], list[Crowded]] = {}
         waits: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in logs}
         for _ in range(options.rounds):
             for name, history in logs.items():
-                with serving(history) as served:
+                with serving(chat_program(name, history=history), None) as served:
                     for what, clients, window in TALKERS:
                         loads.setdefault((name, what), []).append(
-                            load(program, served, clients, window, options.seconds)
+                            crowd(generator, served, clients, window, options.seconds)
                         )
                     speaker, reader = Client(served, "one", "alone"), Client(served, "two", "alone")
                     for all_ms, more_ms in zip(waits[name], lonely(speaker, reader, 300), strict=True):
@@ -176,28 +182,23 @@ def main() -> None:
             print(f"  {name:22} {spread(waits[name][0])}   {spread(waits[name][1])}")
         print("\na server that follows a room in which others talk elsewhere, us of CPU for each message")
         print(f"  {following(logs['store, fsync none'], options.seconds):.1f}")
-    with storing("everysec") as url:
-        port = _free_port()
-        listen = ("--listen", f"tcp:{port}:interface={HOST}", "--reuse-port")
+    with storing("everysec") as url, building() as generator:
         print("\n200 people, 4 of whom talk, on one port: deliveries/s, us of all servers' CPU for each")
         for n in (1, 2):
             with ExitStack() as stack:
-                servers = [stack.enter_context(serving(url, *listen)) for _ in range(n)]
-                program = stack.enter_context(build_load())
-                before_s = sum(cpu_s(one) for one in servers)
-                found = load(program, servers[0], 200, 4, options.seconds, senders=4)
-                all_s = sum(cpu_s(one) for one in servers) - before_s
-                rate = found.rate * 199
+                one = stack.enter_context(serving(chat_program("one", "--reuse-port", history=url), None))
+                servers = [one]
+                if n == 2:
+                    same = ("--reuse-port", "--listen", f"tcp:{one.port}:interface={HOST}:backlog=4096")
+                    servers += [stack.enter_context(serving(chat_program("two", *same, history=url), None))]
+                before_s = sum(cpu_s(server) for server in servers)
+                talk = {"clients": 200, "senders": 4, "window": 4, "bytes": 64}
+                found = generator.load(one, **talk, warmup=0.5, seconds=options.seconds)
+                all_s = sum(cpu_s(server) for server in servers) - before_s
+                rate = found.deliveries / found.wall_s
                 # The load warms up for half a second and lets everybody join first: that is counted too.
                 per_us = all_s * 1e6 / (rate * (options.seconds + 0.5))
                 print(f"  {n} {'process' if n == 1 else 'processes'} {rate:12,.0f} {per_us:8.2f}")
-
-
-def _free_port() -> int:
-    with socket.socket() as plain:
-        plain.bind((HOST, 0))
-        port: int = plain.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from chatproto.net.websocket.interfaces import (
     ServerFactory,
     WebSocketProtocol,
 )
+from chatproto.net.websocket.passage import broadcast
 from chatproto.net.websocket.resource import WebSocketResource
-from chatproto.net.websocket.transport import WebSocketTransport, broadcast
+from chatproto.net.websocket.transport import WebSocketTransport
 from chatproto.wire.closing import CloseCode
 from chatproto.wire.connection import End
 from chatproto.wire.deflate import Deflate

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from forms import Form, Frames
 
@@ -202,6 +202,13 @@ class Framed:
         output = self.form.output()
         if output:
             self.socket.sendall(output)
+
+
+def ended(folder: Path, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """What a program that ends by itself said, run in *folder*; *options* are those of `subprocess.run`."""
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False, **options
+    )
 
 
 def unix_socket(path: Path) -> socket.socket:

@@ -87,3 +87,23 @@ def test_a_whole_module_that_is_skipped_has_failed_too(tmp_path: Path) -> None:
 def test_when_all_have_run_nothing_is_said(tmp_path: Path) -> None:
     _, lines = run(tmp_path, "-k", "plain")
     assert not [line for line in lines if line.startswith("not run: ")]
+
+
+def test_in_several_processes_the_same_is_said(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, "-n", "2", "--dist", "worksteal")
+    assert code == 0
+    assert "1 passed, 3 skipped, 1 xfailed" in lines[-1]
+    [line] = [line for line in lines if line.startswith("not run: ")]
+    assert line.startswith("not run: 2 slow tests (pytest --slow runs them), 1 system tests (")
+    code, lines = run(tmp_path, "-n", "2", "--dist", "worksteal", CHATPROTO_ALL="1")
+    assert code == 1
+    assert "1 failed, 1 passed, 1 skipped, 1 xfailed, 1 error" in lines[-1]
+
+
+def test_there_a_test_that_hangs_ends_its_process_and_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "test_hang.py").write_text("import time\ndef test_hang(): time.sleep(600)\n")
+    timeout = ("-o", "faulthandler_timeout=1", "-o", "faulthandler_exit_on_timeout=true")
+    code, lines = run(tmp_path, "-n", "2", "--dist", "worksteal", *timeout)
+    assert code == 1
+    assert "1 failed, 1 passed, 3 skipped, 1 xfailed" in lines[-1]
+    assert any("crashed while running 'test_hang.py::test_hang'" in line for line in lines)

@@ -75,6 +75,10 @@ class Environment:
         return Server(command=[str(self.bin / "twistd"), "-n", "--pidfile=", "chat", *listen])
 
 
+LEFT_BY_A_SERVER = ("chat.ctl*", "chat.sqlite*", "twistd.*")
+"""In the folder where it was started, which may be this one."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("packaging")
@@ -92,7 +96,8 @@ def builder(folder: Path) -> Environment:
 @pytest.fixture(scope="module")
 def sdist(builder: Environment, folder: Path) -> Path:
     source = folder / "source"
-    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c")
+    built = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c")
+    left_out = shutil.ignore_patterns(".*", *built, *LEFT_BY_A_SERVER)
     shutil.copytree(ROOT, source, ignore=left_out)
     builder.build("--sdist", source)
     [sdist] = source.glob("dist/*.tar.gz")
@@ -190,8 +195,9 @@ class TestInstalled:
             server.stop()
             assert "Traceback" not in server.log()
 
-    def test_the_client_command_is_there(self, installed: Environment) -> None:
+    def test_the_commands_are_there(self, installed: Environment) -> None:
         assert "--nick" in installed.run("chatproto-connect", "--help")
+        assert "connections" in installed.run("chatproto-ctl", "--help")
 
 
 def test_the_environment_for_development_has_the_command_too() -> None:

@@ -5,24 +5,23 @@ Twisted, written well. Members stand in a dictionary, a message is encoded once 
 messages are kept in memory. A frame of the chat protocol is exactly an Int32 string, so the same clients talk
 to both servers.
 
-It does what `load.c` asks for: `join`, `say`, `leave` and `ping`, with the checks that the protocol wants for
-them. It does without what the chat server has beyond that: bounds for slow readers, ids that were used
-before, rates, other rooms.
+It does what the load generator asks for: `join`, `say`, `leave` and `ping`, with the checks that the protocol
+wants for them. It does without what the chat server has beyond that: bounds for slow readers, ids that were
+used before, rates, other rooms.
 
-Prints its port when it listens. Ends on SIGTERM or ctrl-C.
+`int32.py PORT`, on the loopback interface. Ends on SIGTERM or ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import struct
+import sys
 import time
 from collections import deque
 from itertools import count, islice
 
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import Int32StringReceiver
@@ -249,15 +248,7 @@ class ChatFactory(ServerFactory):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A chat on Int32StringReceiver, a peer to measure against.")
-    parser.add_argument(
-        "--port", type=int, default=0, help="TCP port on the loopback interface; 0: any free one"
-    )
-    arguments = parser.parse_args()
-    port = reactor.listenTCP(arguments.port, ChatFactory(), backlog=4_096, interface="127.0.0.1")
-    address = port.getHost()
-    assert isinstance(address, IPv4Address)
-    print(address.port, flush=True)
+    reactor.listenTCP(int(sys.argv[1]), ChatFactory(), backlog=4_096, interface="127.0.0.1")
     reactor.run()
 
 

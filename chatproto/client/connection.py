@@ -11,6 +11,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
     ITCPTransport,
@@ -18,10 +20,11 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from chatproto.client.conversation import Conversation
 from chatproto.client.events import ChatEvents, tell_event
-from chatproto.client.outcomes import Disconnected, Refused
+from chatproto.client.outcomes import CannotConnect, Disconnected, Refused
 from chatproto.wire.chat import FrameDecoder
 from chatproto.wire.messages import Side
 
@@ -29,6 +32,9 @@ __all__ = ["Connection", "RetryPolicy"]
 
 RetryPolicy = Callable[[int], float]
 """The seconds to wait after n attempts, from 1, that failed in a row."""
+
+LEAST_RETRY_S = 0.25
+"""Sooner nobody comes back, whenever the server says."""
 
 
 class Connection:
@@ -57,7 +63,9 @@ class Connection:
         self.reading = True
         self._events = events
         self._retry_policy = retry_policy
-        self._service = ClientService(endpoint, _LinkFactory(self), self._retry_delay_s, clock)
+        self._service = ClientService(
+            _Attempts(endpoint, self._not_connected), _LinkFactory(self), self._retry_delay_s, clock
+        )
         self._link: _Link | None = None
         self._reason = ""  # why the link is about to end, as far as one knows
         self._failures = 0  # since a session was open
@@ -146,7 +154,7 @@ class Connection:
     def closing(self, reason: str, retry_s: float) -> None:
         """Remember why the connection is going to end, and that no other is wanted for *retry_s* seconds."""
         self._reason = self._reason or reason
-        self._not_before_s = max(self._not_before_s, self.clock.seconds() + retry_s)
+        self._wait(retry_s)
 
     # --- between connections --------------------------------------------------------------------------------
 
@@ -156,10 +164,20 @@ class Connection:
         told_s = self._not_before_s - self.clock.seconds()
         # A server that goes gives everybody another time: to wait a little longer would bring many together.
         is_told = told_s > 0 and self._failures == 1
-        delay_s = told_s if is_told else max(self._retry_policy(self._failures), told_s)
+        policy_s = self._retry_policy(self._failures)
+        # Not at once, whatever it says: one that lets people in and sends them away would be asked for ever.
+        delay_s = max(told_s, min(policy_s, LEAST_RETRY_S)) if is_told else max(policy_s, told_s)
         if self._stopping is None:
             tell_event(self._events.reconnecting, delay_s)
         return delay_s
+
+    def _not_connected(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, CannotConnect):
+            self._wait(failure.value.retry_s)
+        return failure
+
+    def _wait(self, retry_s: float) -> None:
+        self._not_before_s = max(self._not_before_s, self.clock.seconds() + retry_s)
 
     def _stop_service_soon(self) -> None:
         # Not at once: this may be called from within the service, which cannot be stopped from there.
@@ -260,6 +278,19 @@ class _Link(Protocol):
     def _abort(self, reason: str) -> None:
         self._connection.closing(reason, 0.0)
         cast(Any, self.transport).abortConnection()
+
+
+@implementer(IStreamClientEndpoint)
+class _Attempts:
+    """*endpoint*, whose failures *failed* is told as well."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, failed: Callable[[Failure], Failure]) -> None:
+        self._endpoint = endpoint
+        self._failed = failed
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """As `IStreamClientEndpoint.connect`."""
+        return self._endpoint.connect(protocolFactory).addErrback(self._failed)
 
 
 class _LinkFactory(Factory):

@@ -53,6 +53,9 @@ _FATAL = frozenset(code for code in ErrorCode if code.fatal)
 _PUT_OUT = frozenset({"left", "kicked"})  # the other reasons end the session, and that one shall come back
 _NOT_IN_ROOM = "one is not in that room"
 
+MOST_MIXED_IN = 1_000
+"""Messages that were said while an answer was on its way, and could be taken for a part of it."""
+
 
 class Carrier(Protocol):
     """What a conversation needs of the side that has the connection and the clock."""
@@ -399,7 +402,11 @@ class Conversation:
         room = self._rooms.get(message.room)
         request = self._requests.asked(History, Search)
         if request is not None and _is_part(message, request.message, room):
-            request.chats[message.seq] = message
+            # What is too much for an answer is none, however long a server goes on.
+            asked = request.message
+            assert isinstance(asked, History | Search)
+            if len(request.chats) < asked.limit + MOST_MIXED_IN:
+                request.chats[message.seq] = message
             return
         if room is not None:
             room.take_chat(message, self.nick)
@@ -429,7 +436,7 @@ class Conversation:
         if room is not None:
             room.take_own(message.seq)
         if said.shown is not None and said.shown.seq != message.seq:
-            tell_event(self._events.chat, said.shown)  # it was another message with the same text
+            self._mistaken(said.shown)
         self._outbox.acknowledge(said, message)
 
     def _take_error(self, message: Error) -> None:
@@ -447,12 +454,17 @@ class Conversation:
             return
         room = self._room_of(said)
         if said.shown is not None:
-            tell_event(self._events.chat, said.shown)
+            self._mistaken(said.shown)
         if room is not None:
             room.settle()
             if refusal.code == ErrorCode.NOT_IN_ROOM and room.inside:
                 self._drop(room, refusal)  # put out, in a room too large for `left` to be sent
         said.receipt.errback(refusal)
+
+    def _mistaken(self, shown: Chat) -> None:
+        """What was taken for one of one's own is the next that says the same, or somebody else's."""
+        if not self._outbox.claim(shown):
+            tell_event(self._events.chat, shown)
 
     def _request_refused(self, request: Request | None, refusal: Refused) -> None:
         if request is None:

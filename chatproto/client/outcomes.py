@@ -52,6 +52,11 @@ class Refused(Exception):
 class CannotConnect(Exception):
     """There is a server, and no chat that can be spoken to; `str()` is a phrase that says why."""
 
+    def __init__(self, reason: str, retry_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_s = retry_s
+        """So long the server wants not to be asked again, as its `Retry-After` says; 0 where it does not."""
+
 
 class Disconnected(Exception):
     """The connection ended before the answer came; `str()` is a phrase that says how."""

@@ -5,6 +5,7 @@ So the client itself needs to know of no difference (docs/protocol.md, section 4
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from OpenSSL import SSL
@@ -48,6 +49,11 @@ LIMITS = WebSocketLimits(
     ping_interval_s=0,  # and has pings of its own
 )
 
+MOST_RETRY_S = 3_600
+"""However long a server wants not to be asked."""
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
 MOST_SHOWN_CHARS = 200
 """Of what a server says about a refusal."""
 
@@ -74,7 +80,7 @@ class WebSocketChatEndpoint:
         try:
             stream: _Stream = await self._endpoint.connect(_Streams(factory))
         except (HandshakeFailed, SSL.Error, VerificationError, ConnectionClosed, TimeoutError) as error:
-            raise CannotConnect(_sentence(error)) from error
+            raise CannotConnect(_sentence(error), _retry_s(error)) from error
         if stream.protocol is None:
             stream.loseConnection()
             raise CannotConnect(f"there is a WebSocket, and no chat: it does not speak {SUBPROTOCOL}")
@@ -163,6 +169,12 @@ class _Stream(WebSocketProtocol):
     def getHost(self) -> IAddress | None:  # type: ignore[override]
         """The address of this side; None once the connection is gone."""
         return self.transport.getHost()
+
+
+def _retry_s(error: Exception) -> float:
+    """For how long the server wants no other attempt, where it says so in seconds."""
+    said = error.headers.get("Retry-After", "") if isinstance(error, HandshakeFailed) else ""
+    return float(min(int(said), MOST_RETRY_S)) if _SECONDS.fullmatch(said) else 0.0
 
 
 def _sentence(error: Exception) -> str:

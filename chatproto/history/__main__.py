@@ -14,6 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,7 +32,7 @@ from chatproto.history.file import (
     reason_of,
 )
 from chatproto.history.ids import KnownIds
-from chatproto.history.rows import MessageRow, insert_messages, newest_of
+from chatproto.history.rows import insert_messages, newest_of
 from chatproto.rooms.names import NameRefused, check_room
 from chatproto.rooms.words import searched_words
 from chatproto.text import TextRefused, check_text
@@ -132,7 +133,7 @@ class _Import:
         self.messages = 0
         self._connection = connection
         self._rooms: dict[str, list[int]] = {}  # number, newest sequence number, newest time
-        self._rows: list[MessageRow] = []
+        self._rows: list[tuple[Any, ...]] = []
         [self._newest_number] = connection.execute("SELECT coalesce(max(number), 0) FROM rooms").fetchone()
         self._is_new = not self._newest_number
 
@@ -193,7 +194,7 @@ class _Import:
     def write(self) -> None:
         """Write what was gathered."""
         self._rows.sort()
-        insert_messages(self._connection, self._rows)
+        insert_messages(self._connection, list(chain.from_iterable(self._rows)))
         self._rows.clear()
 
     def finish(self) -> None:

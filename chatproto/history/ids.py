@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
+from chatproto.history.batch import Said, recognise
 from chatproto.history.file import MOST_SEQ
-from chatproto.history.rows import Insert, Said
+from chatproto.history.rows import Insert
 from chatproto.rooms.log import Receipt
-from chatproto.wire.messages import Chat
 
 __all__ = ["Handle", "KnownIds", "SaidRow"]
 
@@ -48,11 +49,11 @@ class KnownIds:
         self.written_ms = 0
         """Ids of messages that are older are in `said`."""
         self._remember_ms = remember_ms
-        self._newest: dict[Handle, tuple[int, int]] = {}  # sequence number and time; not in `said` yet
+        self._newest: dict[Handle, Receipt] = {}  # not in `said` yet
         self._newest_ms = 0
         self._messages = 0  # kept since `said` was written
         self._free: dict[str, tuple[int, int]] = {}  # of a key: ids of which none is in `said`, from, below
-        self._unwritten: list[SaidRow] = []  # in descending order
+        self._unwritten: list[Handle] = []  # in descending order
         self._is_writing = False
         self._will_be_written_ms = 0
 
@@ -64,30 +65,16 @@ class KnownIds:
             "WHERE time_ms >= ? AND id != 0",
             (self.written_ms,),
         )
-        self._newest = {(key, id): (place & MOST_SEQ, time_ms) for key, id, place, time_ms in rows}
+        self._newest = {(key, id): Receipt(place & MOST_SEQ, time_ms) for key, id, place, time_ms in rows}
         self._messages = len(self._newest)
-        self._newest_ms = max((time_ms for _, time_ms in self._newest.values()), default=self.written_ms)
+        self._newest_ms = max((known.time_ms for known in self._newest.values()), default=self.written_ms)
         self._free.clear()
         self._unwritten = []
         self._is_writing = False
 
-    def find(self, connection: sqlite3.Connection, batch: Sequence[Said]) -> dict[Handle, Receipt]:
+    def find(self, connection: sqlite3.Connection, batch: list[Said]) -> dict[Handle, Receipt]:
         """The receipts of those of *batch* whose ids came before."""
-        known: dict[Handle, Receipt] = {}
-        asked: list[Handle] = []
-        newest, free = self._newest, self._free
-        for said in batch:
-            id = said[3]
-            if id:
-                key = said[2]
-                found = newest.get((key, id))
-                if found is not None:
-                    if found[1] >= said[6] - self._remember_ms:
-                        known[key, id] = Receipt(*found)
-                    continue
-                first, end = free.get(key, (0, 0))
-                if not first <= id < end:
-                    asked.append((key, id))
+        known, asked = recognise(batch, self._newest, self._free, self._remember_ms)
         for begin in range(0, len(asked), ASKED_AT_ONCE):
             self._ask(connection, asked[begin : begin + ASKED_AT_ONCE], batch[-1].time_ms, known)
         return known
@@ -115,11 +102,9 @@ class KnownIds:
             if time_ms >= now_ms - self._remember_ms:
                 known[key, id] = Receipt(seq, time_ms)
 
-    def were_kept(self, fresh: dict[Handle, Chat], messages: int, now_ms: int) -> None:
+    def were_kept(self, fresh: dict[Handle, Receipt], messages: int, now_ms: int) -> None:
         """*fresh* were kept, with other messages that have no ids."""
-        newest = self._newest
-        for handle, chat in fresh.items():
-            newest[handle] = (chat.seq, chat.time)
+        self._newest.update(fresh)
         self._messages += messages
         self._newest_ms = now_ms
 
@@ -134,25 +119,35 @@ class KnownIds:
         """What is to be written next."""
         if not self._is_writing:
             self._is_writing = True
-            self._unwritten = sorted(
-                ((key, id, seq, time_ms) for (key, id), (seq, time_ms) in self._newest.items()), reverse=True
-            )
+            self._unwritten = self._descending()
             self._will_be_written_ms = self._newest_ms
             self._messages = 0
-        return self._unwritten[: -STEP_IDS - 1 : -1]
+        rows = []
+        for handle in self._unwritten[: -STEP_IDS - 1 : -1]:
+            receipt = self._newest[handle]
+            rows.append((*handle, receipt.seq, receipt.time_ms))
+        return rows
+
+    def _descending(self) -> list[Handle]:
+        """The handles that are not in `said`. Sorted all at once they would keep everybody waiting."""
+        ids_of: dict[str, list[int]] = {}
+        for key, id in self._newest:
+            ids_of.setdefault(key, []).append(id)
+        return [(key, id) for key in sorted(ids_of, reverse=True) for id in sorted(ids_of[key], reverse=True)]
 
     def write(self, connection: sqlite3.Connection, rows: Sequence[SaidRow]) -> None:
         """Within a transaction: write *rows*, which `next_rows` gave."""
-        _insert_said(connection, rows)
+        _insert_said(connection, list(chain.from_iterable(rows)))
         if len(rows) == len(self._unwritten):
             # There may be more of that very millisecond.
             connection.execute("UPDATE about SET ids_ms = ?", (self._will_be_written_ms,))
 
     def were_written(self, rows: Sequence[SaidRow]) -> None:
         """*rows* need not be in memory any more."""
-        for key, id, seq, time_ms in rows:
-            if self._newest.get((key, id)) == (seq, time_ms):
-                del self._newest[key, id]
+        if not self._is_writing:
+            return  # the file was opened anew meanwhile, and its ids are read again
+        for key, id, _, _ in rows:
+            del self._newest[key, id]
             first, end = self._free.get(key, (0, 0))
             if first <= id < end:
                 # Of the rest nothing is in `said`. Ids mostly ascend, so they need not be asked for again.
@@ -165,4 +160,5 @@ class KnownIds:
 
     def keep(self, connection: sqlite3.Connection, rows: Iterable[SaidRow]) -> None:
         """Within a transaction: write the ids of messages that are removed, but may come again."""
-        _insert_said(connection, sorted(row for row in rows if row[1] and row[3] >= self.written_ms))
+        kept = sorted(row for row in rows if row[1] and row[3] >= self.written_ms)
+        _insert_said(connection, list(chain.from_iterable(kept)))

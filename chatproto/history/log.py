@@ -19,9 +19,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.history.batch import Said, receipt_of
 from chatproto.history.file import Ownership, open_history
 from chatproto.history.reader import RoomFacts, facts_of, pick, read, search
-from chatproto.history.rows import Said
 from chatproto.history.threads import Call, Question, Readings, Then, Writings
 from chatproto.history.upkeep import Upkeep
 from chatproto.history.wiping import remove_message
@@ -450,7 +450,7 @@ class SqliteLog:
                 self._kept(outcome, said.sender)
             except Exception:
                 _log.failure("who is told of messages failed")
-            outcome = Receipt(outcome.seq, outcome.time)
+            outcome = receipt_of(outcome)
         if state.waiting:
             if state.is_known:
                 _fire(state, None)

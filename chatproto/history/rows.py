@@ -5,15 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from chatproto.history.file import MOST_SEQ, place_of
 from chatproto.rooms.words import indexed_text
 
 __all__ = [
     "Insert",
-    "MessageRow",
-    "Said",
     "delete_words",
     "insert_messages",
     "insert_words",
@@ -26,25 +24,7 @@ MOST_IN_A_STATEMENT = 1_024
 
 FEW_ROWS = 64
 
-
-class Said(NamedTuple):
-    """A message that is to be kept."""
-
-    room: str
-    nick: str
-    key: str
-    id: int
-    text: str
-    sender: int
-    time_ms: int
-    answer: Any
-    """Whoever waits for the outcome; nothing to the writer."""
-    cost_bytes: int
-    """What it takes in memory meanwhile."""
-
-
-MessageRow = tuple[int, int, str, str, str | None, int]
-"""Place, time, nickname and text; the nickname's comparison form if it is another, and the id, or 0."""
+MESSAGE_VALUES = 6
 
 
 class Insert:
@@ -62,14 +42,13 @@ class Insert:
             for rows in (1 << power for power in range(MOST_IN_A_STATEMENT.bit_length()))
         }
 
-    def __call__(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert *rows*."""
-        values = list(chain.from_iterable(rows))
-        begin = 0
-        while begin < len(rows):
-            size = min(1 << (len(rows) - begin).bit_length() - 1, MOST_IN_A_STATEMENT)
+    def __call__(self, connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+        """Insert rows, whose *values* follow on one another."""
+        begin, rows = 0, len(values) // self._width
+        while begin < rows:
+            size = min(1 << (rows - begin).bit_length() - 1, MOST_IN_A_STATEMENT)
             some = values
-            if size < len(rows):
+            if size < rows:
                 some = values[begin * self._width : (begin + size) * self._width]
             connection.execute(self._statements[size], some)
             begin += size
@@ -81,25 +60,33 @@ def round_number(rows: int) -> int:
     return rows if rows < FEW_ROWS else rows >> spare_bits << spare_bits
 
 
-_insert_messages = Insert("INSERT INTO messages", 6)
+_insert_messages = Insert("INSERT INTO messages", MESSAGE_VALUES)
 _insert_words = Insert("INSERT INTO words (rowid, body)", 2)
 _delete_words = Insert("INSERT INTO words (words, rowid, body)", 3)
 
 
-def insert_messages(connection: sqlite3.Connection, messages: Sequence[MessageRow]) -> None:
-    """Within a transaction: enter messages, whose places ascend, and index their words."""
-    _insert_messages(connection, messages)
-    insert_words(connection, [(message[0], message[3]) for message in messages])
+def insert_messages(connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+    """Within a transaction: enter messages, whose places ascend, and index their words.
+
+    Of each there are the *values* place, time, nickname, text, the nickname's comparison form if it is
+    another (or None), and the id, or 0.
+    """
+    _insert_messages(connection, values)
+    words: list[Any] = [None] * (2 * len(values) // MESSAGE_VALUES)
+    words[::2] = values[::MESSAGE_VALUES]
+    words[1::2] = map(indexed_text, values[3::MESSAGE_VALUES])
+    _insert_words(connection, words)
 
 
-def insert_words(connection: sqlite3.Connection, texts: Sequence[tuple[int, str]]) -> None:
-    """Within a transaction: index the words of messages (place, text), which ascend."""
-    _insert_words(connection, [(place, indexed_text(text)) for place, text in texts])
+def insert_words(connection: sqlite3.Connection, place: int, text: str) -> None:
+    """Within a transaction: index the words of a message."""
+    _insert_words(connection, (place, indexed_text(text)))
 
 
 def delete_words(connection: sqlite3.Connection, texts: Sequence[tuple[int, str]]) -> None:
     """Within a transaction: take messages (place, text), which ascend, out of the index of words."""
-    _delete_words(connection, [("delete", place, indexed_text(text)) for place, text in texts])
+    values = [("delete", place, indexed_text(text)) for place, text in texts]
+    _delete_words(connection, list(chain.from_iterable(values)))
 
 
 def newest_of(connection: sqlite3.Connection, number: int) -> int:

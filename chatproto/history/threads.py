@@ -7,14 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.history.batch import Said
 from chatproto.history.file import connect_reader, reason_of
-from chatproto.history.rows import Said, round_number
+from chatproto.history.rows import round_number
 from chatproto.history.upkeep import Upkeep
 from chatproto.history.writer import Committed, Outcome, Unwritable, Writer
 from chatproto.rooms.log import NotStored
@@ -30,14 +32,15 @@ COMMIT_MESSAGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 4_096)
 COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """The classes in which commits are counted: by their messages, and by the seconds that they took."""
 
-IDLE_S = 10.0
-"""How often one looks whether some upkeep is due while nothing is said..."""
+IDLE_S = 1.0
+"""How often one looks, while nothing is said, whether anything could be kept, and whether some upkeep is
+due..."""
 
 STEP_S = 0.1
-"""...and while much is said."""
+"""...which is done so often while much is said."""
 
-PROBE_S = 1.0
-"""How often one tries whether the file can be written to again while nothing is said."""
+TRIAL_S = 60.0
+"""How often one tries that, while nothing is said, by writing: no look shows a disk that fails, or a lock."""
 
 
 class Call(Protocol):
@@ -75,6 +78,7 @@ class Writings:
         self.commits_s = Spread(COMMIT_S)
         self._trouble = ""  # with keeping
         self._upkeep_trouble = ""
+        self._tried_s = time.monotonic()  # when something was last written
         self.thread = threading.Thread(target=self._run, name="chat history writer", daemon=True)
         self.thread.start()
 
@@ -100,8 +104,8 @@ class Writings:
                 begin_s = time.monotonic()
                 if batch:
                     self._commit(batch)
-                elif self._trouble:
-                    self._probe()
+                else:
+                    self._look()
                 self._make_changes()
                 now_s = time.monotonic()
                 if batch and patience_s and now_s - stepped_s < STEP_S:
@@ -119,9 +123,7 @@ class Writings:
         is_due = not self._trouble and self._step()
         while is_due and time.monotonic() < until_s:
             is_due = self._step()
-        if self._trouble or self._upkeep_trouble:
-            return PROBE_S
-        return 0.0 if is_due else IDLE_S
+        return 0.0 if is_due and not self._trouble else IDLE_S
 
     def _take(self, timeout_s: float) -> tuple[list[Said], bool]:
         """What is to be kept next, after waiting for it if need be; and whether that was all."""
@@ -129,11 +131,13 @@ class Writings:
             first = self._waiting.get(timeout=timeout_s)
         except Empty:
             return [], False
+        if first is None:
+            return [], True
         more = round_number(min(self._waiting.qsize() + 1, MOST_IN_A_COMMIT)) - 1
-        waiting = [first, *(self._waiting.get_nowait() for _ in range(more))]
-        batch = [said for said in waiting if isinstance(said, Said)]
+        waiting = [first, *islice(iter(self._waiting.get_nowait, None), more)]
         self._changes = [change for change in waiting if isinstance(change, _Change)]
-        return batch, len(batch) + len(self._changes) < len(waiting)
+        batch = [said for said in waiting if isinstance(said, Said)]
+        return batch, len(waiting) <= more
 
     def _make_changes(self) -> None:
         changes, self._changes = self._changes, []
@@ -162,7 +166,8 @@ class Writings:
                 self._refuse(batch, "that cannot be kept; nobody saw it")
         else:
             self.commits.observe(len(batch))
-            self.commits_s.observe(time.monotonic() - begin_s)
+            self._tried_s = time.monotonic()
+            self.commits_s.observe(self._tried_s - begin_s)
             self._note("", self._upkeep_trouble)
             self.upkeep.committed(committed)
             self._call(self._tell, batch, committed)
@@ -171,14 +176,19 @@ class Writings:
         # What was kept before is not refused because it is said again.
         known = self.writer.receipts(batch)
         refusal = NotStored(why)
-        outcomes: list[Outcome] = [known.get((said.key, said.id), refusal) for said in batch]
+        outcomes: list[Outcome] = [known.get(said.handle, refusal) for said in batch]
         self._call(self._tell, batch, Committed(outcomes, {}))
 
-    def _probe(self) -> None:
-        """Nobody speaks, perhaps because nothing can be kept: can it?"""
+    def _look(self) -> None:
+        """Nobody speaks, perhaps because nothing can be kept: could it?"""
         trouble = ""
+        must_try = self._trouble or time.monotonic() - self._tried_s > TRIAL_S
         try:
-            self.writer.probe()
+            if must_try:
+                self._tried_s = time.monotonic()
+                self.writer.probe()
+            else:
+                self.writer.look()
         except Unwritable as unwritable:
             trouble = str(unwritable)
         self._note(trouble, self._upkeep_trouble)

@@ -36,7 +36,7 @@ def remove_message(connection: sqlite3.Connection, room: str, seq: int) -> bool:
     if row[0] != REMOVED:
         connection.execute("PRAGMA secure_delete = ON")
         delete_words(connection, [(place, row[0])])
-        insert_words(connection, [(place, REMOVED)])
+        insert_words(connection, place, REMOVED)
         connection.execute("UPDATE messages SET text = ? WHERE place = ?", (REMOVED, place))
         connection.execute("UPDATE about SET unmerged_bytes = unmerged_bytes + ?", (WIPE_BYTES,))
     return True

@@ -14,9 +14,10 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from chatproto.history.batch import Numbers, Said, give_numbers
 from chatproto.history.file import MOST_ROOMS, MOST_SEQ, SEQ_BITS, connect_writer, place_of, reason_of
 from chatproto.history.ids import Handle, KnownIds
-from chatproto.history.rows import MessageRow, Said, delete_words, insert_messages, newest_of
+from chatproto.history.rows import delete_words, insert_messages, newest_of
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.wire.messages import Chat
 
@@ -47,15 +48,6 @@ class Committed:
     rooms: dict[str, tuple[int, int]]
 
 
-@dataclass(slots=True)
-class _Numbers:
-    """What the writer knows of a room."""
-
-    number: int
-    newest: int
-    removed: int
-
-
 class _Displaced(Exception):
     """The file is not where it was: what is there instead, if anything."""
 
@@ -81,7 +73,7 @@ class Writer:
         self.ids = KnownIds(remember_ms)
         self._timeout_s = timeout_s
         self._park = park
-        self._rooms: OrderedDict[str, _Numbers] = OrderedDict()
+        self._rooms: OrderedDict[str, Numbers] = OrderedDict()
         self._next_number = 1
         self._epoch = 0
         self._newest_place = 0
@@ -109,7 +101,7 @@ class Writer:
 
     # --- keeping --------------------------------------------------------------------------------------------
 
-    def commit(self, batch: Sequence[Said]) -> Committed:
+    def commit(self, batch: list[Said]) -> Committed:
         """Keep *batch* in one commit. Raises Unwritable, and then nothing of it is kept."""
         return self._try(lambda: self._commit(batch))
 
@@ -121,7 +113,22 @@ class Writer:
         """Find out whether anything can be kept. Raises Unwritable."""
         self.write(_change_nothing)
 
-    def receipts(self, batch: Sequence[Said]) -> dict[Handle, Receipt]:
+    def look(self) -> None:
+        """Find out whether anything could be kept, without writing as long as all is well. Raises Unwritable.
+
+        What was moved away is not put in place yet: whoever does that may not be done.
+        """
+        try:
+            self._check_place()
+            if _is_writable(self.path):
+                return
+        except _Displaced as displaced:
+            raise Unwritable(str(displaced)) from displaced
+        except OSError as error:
+            raise Unwritable(reason_of(error)) from error
+        self.probe()
+
+    def receipts(self, batch: list[Said]) -> dict[Handle, Receipt]:
         """What was kept before of a batch that cannot be, as far as that can be found out."""
         known: dict[Handle, Receipt] = {}
         for said in batch:
@@ -189,9 +196,9 @@ class Writer:
             finally:
                 _roll_back(connection)
 
-    def _commit(self, batch: Sequence[Said]) -> Committed:
-        rooms: dict[str, _Numbers] = {}
-        fresh: dict[Handle, Chat] = {}
+    def _commit(self, batch: list[Said]) -> Committed:
+        rooms: dict[str, Numbers] = {}
+        fresh: dict[Handle, Receipt] = {}
         known = self.ids.find(self.connection, batch)
         outcomes = self._transact(lambda connection: self._keep(connection, batch, known, rooms, fresh))
         try:
@@ -219,61 +226,39 @@ class Writer:
     def _keep(
         self,
         connection: sqlite3.Connection,
-        batch: Sequence[Said],
+        batch: list[Said],
         known: dict[Handle, Receipt],
-        rooms: dict[str, _Numbers],
-        fresh: dict[Handle, Chat],
+        rooms: dict[str, Numbers],
+        fresh: dict[Handle, Receipt],
     ) -> list[Outcome]:
         """Give out numbers and write. Only *rooms* and *fresh* are changed: it may all be rolled back."""
-        outcomes: list[Outcome] = []
-        messages: list[MessageRow] = []
         next_number = self._next_number
-        for room, nick, key, id, text, _, time_ms, _, _ in batch:
-            if id:
-                receipt = known.get((key, id))
-                earlier = fresh.get((key, id))
-                if earlier is not None:
-                    receipt = Receipt(earlier.seq, earlier.time)
-                if receipt is not None:
-                    outcomes.append(receipt)
-                    continue
-            numbers = rooms.get(room)
-            if numbers is None:
-                numbers = self._find(connection, room)
-                if numbers.number == 0 and next_number <= MOST_ROOMS:
-                    numbers.number = next_number
-                    next_number += 1
-                    connection.execute("INSERT INTO rooms VALUES (?, ?, 0)", (numbers.number, room))
-                if numbers.number:
-                    rooms[room] = numbers
-            if numbers.number == 0 or numbers.newest >= MOST_SEQ:
-                outcomes.append(NotStored("the history has no more numbers to give; nobody saw it"))
-                continue
-            numbers.newest += 1
-            chat = Chat(room, numbers.newest, time_ms, nick, text)
-            outcomes.append(chat)
-            place = numbers.number << SEQ_BITS | chat.seq
-            messages.append((place, time_ms, nick, text, None if key == nick else key, id))
-            if id:
-                fresh[key, id] = chat
-        if len(rooms) > 1:
-            # The index writes out what it gathered each time that places do not ascend.
-            messages.sort()
-        insert_messages(connection, messages)
+
+        def find(room: str) -> Numbers:
+            nonlocal next_number
+            numbers = self._find(connection, room)
+            if numbers.number == 0 and next_number <= MOST_ROOMS:
+                numbers.number = next_number
+                next_number += 1
+                connection.execute("INSERT INTO rooms VALUES (?, ?, 0)", (numbers.number, room))
+            return numbers
+
+        outcomes, values = give_numbers(batch, known, fresh, rooms, find)
+        insert_messages(connection, values)
         return outcomes
 
-    def _find(self, connection: sqlite3.Connection, room: str) -> _Numbers:
+    def _find(self, connection: sqlite3.Connection, room: str) -> Numbers:
         """What is known of a room, to be changed; its number is 0 if there is no such room."""
         numbers = self._rooms.get(room)
         if numbers is not None:
-            return _Numbers(numbers.number, numbers.newest, numbers.removed)
+            return Numbers(numbers.number, numbers.newest, numbers.removed)
         row = connection.execute("SELECT number, removed FROM rooms WHERE name = ?", (room,)).fetchone()
         if row is None:
-            return _Numbers(0, 0, 0)
+            return Numbers(0, 0, 0)
         number, removed = row
-        return _Numbers(number, max(removed, newest_of(connection, number)), removed)
+        return Numbers(number, max(removed, newest_of(connection, number)), removed)
 
-    def _undo(self, outcomes: Sequence[Outcome], rooms: dict[str, _Numbers]) -> None:
+    def _undo(self, outcomes: Sequence[Outcome], rooms: dict[str, Numbers]) -> None:
         """Take back what was committed: it must not come to light should the file be found after all."""
         texts = sorted(
             (place_of(rooms[chat.room].number, chat.seq), chat.text)
@@ -366,6 +351,14 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+
+
+def _is_writable(path: str) -> bool:
+    """Whether nothing speaks against writing to the history at *path*; which is no proof."""
+    return (
+        all(os.access(f"{path}{ending}", os.W_OK, effective_ids=True) for ending in ("", "-wal"))
+        and os.statvfs(path).f_bavail > 0
+    )
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -30,6 +30,7 @@ class ChatProtocol(Face, Protocol):
         self._flushed = False
         self._only_reads = False
         self._closing: IDelayedCall | None = None
+        self._breaking: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Begin the session."""
@@ -82,6 +83,10 @@ class ChatProtocol(Face, Protocol):
         """The peer takes nothing."""
         self.session.stalled()
 
+    def queueBroken(self) -> None:
+        """The peer is gone. What it said before takes effect, but nobody waits for what would take long."""
+        self._breaking = self.hub.clock.callLater(self.hub.limits.close_timeout_s, self.cut)
+
     def queueFlushed(self) -> None:
         """The last byte is sent."""
         self._flushed = True
@@ -123,6 +128,7 @@ class ChatProtocol(Face, Protocol):
         """The connection is gone, whichever way."""
         self.transport = None
         self.queue.discard()
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
+        for deadline in (self._closing, self._breaking):
+            if deadline is not None and deadline.active():
+                deadline.cancel()
         self.end(reason.value)

@@ -7,7 +7,7 @@ from datetime import tzinfo
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 
 from chatproto.net.admission import Admission
 from chatproto.net.crowding import Crowding
@@ -26,6 +26,15 @@ from chatproto.wire.deflate import Deflate
 __all__ = ["ChatFactory"]
 
 GOING = "the server is shutting down"
+
+
+class _Unwanted(Protocol):
+    """Closes its connection, before any handshake of TLS; None instead is an error in Twisted's TLS."""
+
+    def connectionMade(self) -> None:
+        """That was all."""
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
 
 
 class ChatFactory(Factory):
@@ -75,12 +84,12 @@ class ChatFactory(Factory):
         """The first port listens: load what the first name outside ASCII would otherwise wait for."""
         parse_nick("é")
 
-    def buildProtocol(self, addr: IAddress | None) -> Front | None:
-        """A connection that finds out by itself what is spoken; None, to close it, in a flood of them."""
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A connection that finds out by itself what is spoken; in a flood, one that is over at once."""
         turned_away = self.admission.refusal(addr)
         if turned_away is None:
             return Front(self)
-        return Front(self, turned_away) if self.admission.may_explain() else None
+        return Front(self, turned_away) if self.admission.may_explain() else _Unwanted()
 
     def drain(self, timeout_s: float | None = None, text: str = GOING) -> Draining:
         """Let what was said be answered, then `shut_down`; be done within *timeout_s* (`drain_timeout_s`).

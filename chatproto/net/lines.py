@@ -157,7 +157,7 @@ class LineProtocol(ChatProtocol):
         self.queue.write("".join(f"{line}\r\n" for line in lines).encode())
 
     def _give_time(self) -> None:
-        self.session.wait_for_join(self.hub.limits.nickname_timeout_s)
+        self.session.wait_for_join(self.hub.limits.nickname_timeout_s, "nickname_timeout_s")
 
     # --- what the server says -----------------------------------------------------------------------------
 
@@ -303,6 +303,8 @@ class LineProtocol(ChatProtocol):
         if isinstance(line, Signal):
             return self._signalled(line)
         if isinstance(line, LineFault):
+            if line.is_too_long:
+                self.hub.record.limited("max_line_bytes")
             if self.session.nick_text:
                 self.tell(line.reason)
             else:

@@ -15,7 +15,7 @@ cdef struct Entry:
 cdef class SendQueue:
     # where it goes
     cdef object transport
-    cdef object owner         # told of `queueDrained`, `queueStalled`, `queueFlushed`
+    cdef object owner         # told of `queueDrained`, `queueStalled`, `queueBroken`, `queueFlushed`
     cdef Turn turn
     cdef public object form   # what makes bytes of what is published
     cdef int fd               # the socket to write to, or -1: `transport.write` is the way
@@ -32,6 +32,7 @@ cdef class SendQueue:
 
     # where it stands
     cdef bint _in_turn        # flushed at the end of this turn
+    cdef bint _held           # what is written now goes out when it is let go
     cdef readonly bint blocked  # the transport takes no more until it says so
     cdef bint _notify         # the owner wants to hear when nothing waits any more
     cdef bint _closing        # the owner wants to hear when everything is flushed
@@ -48,6 +49,8 @@ cdef class SendQueue:
     cpdef dict drop(self)
     # out
     cpdef flush(self)
+    cdef bint _hold(self) noexcept
+    cdef int _let_go(self) except -1
     cdef int _offer(self) except -1
     cdef int _send(self) except -1
     cdef int _write_to_transport(self) except -1

@@ -6,12 +6,14 @@ from twisted.internet.interfaces import IReactorTime, ITransport
 
 from chatproto.wire.prepared import Prepared
 
-__all__ = ["FANOUT_BOUNDS_S", "SendQueue", "Turn"]
+__all__ = ["ENTRY_COST_BYTES", "FANOUT_BOUNDS_S", "SendQueue", "Turn"]
 
+ENTRY_COST_BYTES: int
 FANOUT_BOUNDS_S: tuple[float, ...]
 
 @type_check_only
 class _Owner(Protocol):
+    def queueBroken(self) -> None: ...
     def queueDrained(self) -> None: ...
     def queueFlushed(self) -> None: ...
     def queueStalled(self) -> None: ...
@@ -54,6 +56,8 @@ class SendQueue:
     def undelivered_bytes(self) -> int: ...
     @property
     def delivered_bytes(self) -> int: ...
+    @property
+    def round_trip_us(self) -> int: ...
     form: Callable[[Any], bytes] | None
     def __init__(
         self,

@@ -23,7 +23,7 @@ from zope.interface import classImplements
 
 from chatproto.wire.prepared cimport Prepared
 
-__all__ = ["FANOUT_BOUNDS_S", "SendQueue", "Turn"]
+__all__ = ["ENTRY_COST_BYTES", "FANOUT_BOUNDS_S", "SendQueue", "Turn"]
 
 cdef extern from *:
     """
@@ -36,6 +36,7 @@ cdef extern from *:
     static Py_ssize_t sendmsg(int fd, const struct msghdr *m, int flags) { return -1; }
     static Py_ssize_t unacknowledged_bytes(int fd) { return 0; }
     static long silence_ms(int fd) { return 0; }
+    static long round_trip_us(int fd) { return -1; }
     #else
     #define CHATPROTO_HAS_SENDMSG 1
     #include <sys/types.h>
@@ -68,6 +69,16 @@ cdef extern from *:
     #endif
         return 0;
     }
+    /* How long a round trip to the peer's machine takes, smoothed; -1 where the kernel does not say. */
+    static long round_trip_us(int fd) {
+    #ifdef __linux__
+        struct tcp_info info;
+        socklen_t size = sizeof(info);
+        memset(&info, 0, sizeof(info));
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_rtt) return info.tcpi_rtt;
+    #endif
+        return -1;
+    }
     #endif
     """
     bint HAS_SENDMSG "CHATPROTO_HAS_SENDMSG"
@@ -82,12 +93,16 @@ cdef extern from *:
     Py_ssize_t sendmsg(int fd, const msghdr* message, int flags)
     Py_ssize_t unacknowledged_bytes(int fd)
     long silence_ms(int fd)
+    long round_trip_us(int fd)
 
 cdef enum:
     IOV_MOST = 1024           # IOV_MAX of Linux, and of every system that has sendmsg
     PIECE_BYTES = 16_384      # given to the transport at a time: little to copy, enough to be woken by
     CHUNK_BYTES = 65_536      # joined for one transport.write
     ENTRY_BYTES = 64          # what an entry costs beside its bytes: the ring's share, the bytes object's head
+
+ENTRY_COST_BYTES = ENTRY_BYTES
+"""By so much `SendQueue.queued_bytes` is more, for each entry, than the bytes that will be sent."""
 
 cdef long long NOT_LOOKED = LLONG_MIN  # no mark of any peer's
 
@@ -107,8 +122,8 @@ cdef class SendQueue:
     """The send queue of one transport.
 
     *owner* is told `queueDrained()` when nothing waits any more, if it asked by `notify`; `queueStalled()`
-    when the peer took nothing for the turn's `stall_timeout_s`; `queueFlushed()` once everything is sent
-    after `close`. *form* makes bytes of what is published (see `Prepared.encoded`). *handle* is the plain
+    when the peer took nothing for the turn's `stall_timeout_s`; `queueBroken()` when it can take nothing any
+    more, from within whatever was called; `queueFlushed()` once everything is sent after `close`. *form* makes bytes of what is published (see `Prepared.encoded`). *handle* is the plain
     stream socket under the transport, or None where it must not be written to directly. *carrier* is then the
     socket at the bottom, if there is one; it is only asked how far the peer is.
 
@@ -148,6 +163,11 @@ cdef class SendQueue:
     def delivered_bytes(self):
         """How far the peer is: it grows whenever the peer takes something."""
         return self._taken_bytes - (unacknowledged_bytes(self.carrier_fd) if self.carrier_fd >= 0 else 0)
+
+    @property
+    def round_trip_us(self):
+        """How long the kernel sees a round trip to the peer take, in microseconds; -1 where it does not say."""
+        return round_trip_us(self.carrier_fd) if self.carrier_fd >= 0 else -1
 
     # --- in -----------------------------------------------------------------------------------------------
 
@@ -279,6 +299,31 @@ cdef class SendQueue:
         if self._count == 0 and not self.blocked and self.owner is not None:
             self._after_flush()
 
+    cdef bint _hold(self) noexcept:
+        """Let what is written from here on wait for `_let_go`, and not for the turn; False if it does already."""
+        if self._held:
+            return False
+        self._held = True
+        return True
+
+    cdef int _let_go(self) except -1:
+        """Write what was written since `_hold`: an answer to who has just been heard, as a rule.
+
+        With others' that wait for the turn's end it waits as well: there may be more to come for it. So does
+        what the transport does not take, for what is looked at then.
+        """
+        self._held = False
+        if not self._count or self._in_turn or self.blocked:
+            return 0
+        if not (self.turn._waiting or self._closing or self._notify):
+            try:
+                self.flush()
+            except Exception:
+                _log.failure("a connection could not be written to")
+        if self._count:
+            self.turn._enter(self)
+        return 0
+
     cdef int _offer(self) except -1:
         if self.fd >= 0:
             self._send()
@@ -310,9 +355,11 @@ cdef class SendQueue:
                 if errno == EINTR:
                     continue
                 if errno != EAGAIN and errno != ENOBUFS and errno != ENOMEM:
-                    # Broken. It ends by itself, when the reactor has read what the peer sent before.
+                    # It ends by itself when the reactor has read what the peer sent before, which it only
+                    # does as fast as the owner wants to.
                     self._closed = True
                     self._clear()
+                    self.owner.queueBroken()
                     return 0
                 sent = 0
             self._consume(sent)
@@ -414,7 +461,7 @@ cdef class SendQueue:
         self._count += 1
         self.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
         self.turn.queued_bytes += PyBytes_GET_SIZE(data) + ENTRY_BYTES
-        if not self._in_turn and not self.blocked:
+        if not self._in_turn and not self.blocked and not (self._held and topic is None):
             self.turn._enter(self)
         return 0
 

@@ -105,6 +105,7 @@ class SocketFace(Face):
         if end.is_clean:
             self.session.finish_input()
         elif end.code == CloseCode.INTERNAL_ERROR:
+            self.hub.record.limited("pong_timeout_s")
             self.session.fail(ErrorCode.TIMEOUT, end.reason, "timeout")
         else:
             code = ErrorCode.TOO_BIG if end.code == CloseCode.TOO_BIG else ErrorCode.MALFORMED

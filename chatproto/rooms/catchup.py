@@ -237,6 +237,12 @@ class CatchUp:
     def _advance_member(self, member: Member) -> bool:
         room = member.room.name
         oldest, newest = self._log.bounds(room)
+        if member.end is not None and member.next_seq > member.end.last:
+            # Before what is said of later messages, some of which may be gone by now.
+            end, member.end = member.end, None
+            self._session.release()
+            self._outlet.send(end)
+            return True
         if not member.live:
             is_lost = member.next_seq < oldest
             if is_lost and member.next_seq <= member.promised_seq:
@@ -253,11 +259,6 @@ class CatchUp:
                     # After each message that is sent it begins anew: the outlet may have taken them out.
                     self._outlet.send(Lagged(room, member.next_seq, newest))
                     return True
-        if member.end is not None and member.next_seq > member.end.last:
-            end, member.end = member.end, None
-            self._session.release()
-            self._outlet.send(end)
-            return True
         if member.live or member.next_seq > newest:
             self._catch_up_with(member)
             return True

@@ -38,6 +38,7 @@ def log_in(session: Session, message: Login) -> None:
         return None
     attempt = hub.guesses.attempt(message.user, session.address)
     if not isinstance(attempt, Attempt):
+        hub.record.limited("login_burst")
         return session.refuse(
             ErrorCode.RATE_LIMITED, f"too many logins were tried; try again in {math.ceil(attempt)} s"
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from chatproto.rooms.addresses import parse_address, parse_network
 from chatproto.rooms.ledger import Act, Ledger
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from chatproto.rooms.hub import Hub
     from chatproto.rooms.session import Session
 
-__all__ = ["Order", "OrderRefused", "Orders", "SessionFacts", "barring"]
+__all__ = ["Order", "OrderRefused", "Orders", "SessionFacts", "barring", "why_not"]
 
 _log = Logger(namespace="chatproto.rooms.orders")
 _audit = Logger(namespace="chatproto.audit")
@@ -99,6 +100,16 @@ def barring(rule: Rule) -> str:
 def _utc(time_ms: int) -> datetime:
     most_ms = 253_370_764_800_000  # the year 9999
     return datetime.fromtimestamp(min(time_ms, most_ms) / 1000, UTC)
+
+
+def why_not(failure: Failure) -> OrderRefused:
+    """What to answer where an order came to nothing; what was not expected is logged."""
+    if isinstance(failure.value, OrderRefused):
+        return failure.value
+    if failure.check(NotImplementedError):
+        return OrderRefused(ErrorCode.NOT_SUPPORTED, "the history of this server removes nothing")
+    _log.failure("an order could not be carried out", failure)
+    return OrderRefused(ErrorCode.NOT_SUPPORTED, "the history cannot do that at the moment; try later")
 
 
 class Orders:

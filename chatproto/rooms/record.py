@@ -28,8 +28,11 @@ LIMITING = (
     "max_rooms",
     "max_people_per_room",
     "join_timeout_s",
+    "nickname_timeout_s",
+    "login_burst",
     "max_bytes_before_join",
     "max_frame_bytes",
+    "max_line_bytes",
     "max_text_bytes",
     "max_messages_per_s",
     "max_history_reads_per_s",
@@ -37,6 +40,7 @@ LIMITING = (
     "max_queued_bytes",
     "max_total_queued_bytes",
     "lag_timeout_s",
+    "pong_timeout_s",
     "rename_burst",
 )
 """The limits that strangers meet, as `chatproto.Limits` names them."""

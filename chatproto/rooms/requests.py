@@ -19,7 +19,7 @@ from chatproto.rooms.logins import log_in
 from chatproto.rooms.moderation import EVERYWHERE, Action, Kind
 from chatproto.rooms.names import NameRefused, check_room, parse_nick
 from chatproto.rooms.names import Nick as Name
-from chatproto.rooms.orders import OrderRefused, barring
+from chatproto.rooms.orders import OrderRefused, barring, why_not
 from chatproto.rooms.room import Member
 from chatproto.rooms.words import searched_words
 from chatproto.text import TextRefused, TextTooLong, check_text
@@ -418,16 +418,11 @@ def _moderated_later(session: Session, outcome: str | Failure) -> None:
 
 
 def _moderated(session: Session, outcome: str | Failure) -> None:
-    if isinstance(outcome, str):
-        if not session.ended:
-            session.outlet.send(Notice(outcome))
-    elif isinstance(outcome.value, OrderRefused):
-        session.refuse(outcome.value.code, str(outcome.value))
-    elif outcome.check(NotImplementedError):
-        session.refuse(ErrorCode.NOT_SUPPORTED, "the history of this server removes nothing")
-    else:
-        _log.failure("an order could not be carried out", outcome)
-        session.refuse(ErrorCode.NOT_SUPPORTED, "the history cannot do that at the moment; try later")
+    if isinstance(outcome, Failure):
+        refusal = why_not(outcome)
+        session.refuse(refusal.code, str(refusal))
+    elif not session.ended:
+        session.outlet.send(Notice(outcome))
 
 
 _BEFORE_JOIN = {Join, Leave, Login, Ping}

@@ -86,12 +86,13 @@ class Session:
         self._reading_pace = Pace()
         self._rename_pace = Pace()
         self._bytes_before_join = 0
+        self._lags_since_s = 0.0
         self._is_draining = False
         self._settled: Callable[[], None] | None = None  # to be told when nothing is owed any more
         self._next_allowed: IDelayedCall | None = None  # when it has been slow enough to go on
         self._next_turn: IDelayedCall | None = None
         self._breaking: IDelayedCall | None = None
-        self._join_timeout_s = hub.limits.join_timeout_s
+        self._join_timeout_s, self._join_limit = hub.limits.join_timeout_s, "join_timeout_s"
         self._join_timeout: IDelayedCall | None = hub.clock.callLater(
             self._join_timeout_s, self._join_timed_out
         )
@@ -105,6 +106,11 @@ class Session:
     def address(self) -> str:
         """The person's, as far as it is known; empty else."""
         return self.standing.address
+
+    @property
+    def lag_s(self) -> float:
+        """For how many seconds they have been too slow, and not caught up yet; 0 if they are not."""
+        return self.hub.clock.seconds() - self._lags_since_s if self.catch_up.is_lagging else 0.0
 
     @property
     def account(self) -> str | None:
@@ -146,10 +152,10 @@ class Session:
         self._input_is_over = True
         self._advance()
 
-    def wait_for_join(self, timeout_s: float) -> None:
-        """Give the person *timeout_s* from now on to join, whatever time has gone by."""
+    def wait_for_join(self, timeout_s: float, limit: str) -> None:
+        """Give the person *timeout_s*, by that *limit*, from now on to join, whatever time has gone by."""
         if self._join_timeout is not None:
-            self._join_timeout_s = timeout_s
+            self._join_timeout_s, self._join_limit = timeout_s, limit
             self._join_timeout.reset(timeout_s)
 
     def drain(self, settled: Callable[[], None]) -> None:
@@ -205,9 +211,7 @@ class Session:
 
     def fall_behind(self, prepared: Prepared) -> None:
         """A message of a room did not fit: drop what is queued of rooms, to replay it later."""
-        if not self.catch_up.is_lagging:
-            self.hub.record.lagged(self)
-            self.hub.record.limited("max_queued_bytes")
+        self._lags("max_queued_bytes")
         firsts = self.outlet.drop()
         if prepared.topic is not None:
             firsts.setdefault(prepared.topic, prepared.position)
@@ -223,10 +227,15 @@ class Session:
             self.broke()
             return
         if firsts:
-            if not self.catch_up.is_lagging:
-                self.hub.record.lagged(self)
-                self.hub.record.limited("max_total_queued_bytes")
+            self._lags("max_total_queued_bytes")
             self._owe(firsts)
+
+    def _lags(self, limit: str) -> None:
+        """They are too slow for *limit*; unless they were so already, that is when it began."""
+        if not self.catch_up.is_lagging:
+            self._lags_since_s = self.hub.clock.seconds()
+            self.hub.record.lagged(self)
+            self.hub.record.limited(limit)
 
     def _owe(self, firsts: dict[Any, int]) -> None:
         for room, seq in firsts.items():
@@ -424,7 +433,7 @@ class Session:
 
     def _join_timed_out(self) -> None:
         self._join_timeout = None
-        self.hub.record.limited("join_timeout_s")
+        self.hub.record.limited(self._join_limit)
         self.fail(ErrorCode.TIMEOUT, f"nobody joined within {self._join_timeout_s:g} s", "timeout")
 
     # --- what requests call --------------------------------------------------------------------------------
@@ -455,7 +464,7 @@ class Session:
 
     def wait_for_join_again(self) -> None:
         """Give the person as much time to join as at first."""
-        self.wait_for_join(self._join_timeout_s)
+        self.wait_for_join(self._join_timeout_s, self._join_limit)
 
     def take_up_again(self, request: Message) -> None:
         """Take *request* up again before all others: what it waited for is there."""

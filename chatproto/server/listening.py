@@ -28,7 +28,7 @@ from chatproto.net.peers import TrustedPeers, is_loopback
 from chatproto.net.proxied import ProxiedFactory
 from chatproto.server.certificates import CertbotDirectory
 
-__all__ = ["BACKLOG", "CannotListen", "Listening", "SharedPorts", "as_phrase"]
+__all__ = ["BACKLOG", "CannotListen", "Listening", "SharedPorts", "adopted", "as_phrase"]
 
 BACKLOG = 1_024
 """Connections that the kernel holds for an endpoint that says nothing else. Twisted's 50 is less than what
@@ -109,7 +109,7 @@ class Listening:
         if self.is_proxied:
             behind = ProxiedFactory(behind, trusted, reactor, header_timeout_s)
         if self.inherited:
-            return [_adopted(reactor, descriptor, behind) for descriptor in self.inherited]
+            return [adopted(reactor, descriptor, behind) for descriptor in self.inherited]
         return [_opened(reactor, ":".join(_with_backlog(self._arguments)), behind)]
 
     def ways_in(self, address: object) -> list[str]:
@@ -233,8 +233,11 @@ def _host_of(descriptor: int) -> str:
         return str(bound.getsockname()[0]) if bound.family != socket.AF_UNIX else ""
 
 
-def _adopted(reactor: Any, descriptor: int, factory: Factory[Any]) -> IListeningPort:
-    """Listen on a socket that stays open when this process ends: connections wait in it for the next."""
+def adopted(reactor: Any, descriptor: int, factory: Factory[Any]) -> IListeningPort:
+    """Listen on a socket that is open and bound already.
+
+    In the end it is not shut down, nor its file removed: connections may wait in it for another process.
+    """
     os.set_blocking(descriptor, False)
     os.set_inheritable(descriptor, False)
     with socket.socket(fileno=os.dup(descriptor)) as bound:
@@ -244,8 +247,8 @@ def _adopted(reactor: Any, descriptor: int, factory: Factory[Any]) -> IListening
         port.startListening()
     else:
         port = reactor.adoptStreamPort(descriptor, family, factory)
-    adopted: IListeningPort = port
-    return adopted
+    opened: IListeningPort = port
+    return opened
 
 
 class _InheritedUnixPort(unix.Port):

@@ -28,6 +28,8 @@ from chatproto.net.peers import TrustedPeers, is_loopback
 from chatproto.rooms.hub import Hub
 from chatproto.server.access import REFRESH_S, Access, AccessSettings, AccessUnusable
 from chatproto.server.certificates import CHECK_EVERY_S
+from chatproto.server.control.desk import Desk
+from chatproto.server.control.place import ControlSocket, ControlUnusable
 from chatproto.server.delay import ReactorDelay
 from chatproto.server.eventlog import EventLog
 from chatproto.server.listening import BACKLOG, CannotListen, Listening, SharedPorts, as_phrase
@@ -92,6 +94,10 @@ class ChatService(Service):
 
     *access* says who may talk and who may moderate, and where bans and mutes are kept.
 
+    *control* is the path of a Unix socket, empty for none, over which whoever runs the server sees what it
+    does and tells it what to do (docs/control.md). Where there can be none it does not start, unless
+    *control_may_fail*.
+
     What is said is kept in the file *history*, within *history_limits*, or without it in memory; or, shared
     with other servers, in the store of that URL. *origins* and *deflate* are for WebSockets, as
     `ChatResource` has them.
@@ -122,6 +128,8 @@ class ChatService(Service):
         is_open: bool = True,
         reuse_port: bool = False,
         access: AccessSettings | None = None,
+        control: str = "",
+        control_may_fail: bool = False,
         reload: Reload | None = None,
         reactor: Any = None,
     ) -> None:
@@ -137,6 +145,9 @@ class ChatService(Service):
         self.is_open = is_open
         self.reuse_port = reuse_port
         self.access = access or AccessSettings()
+        self.control = control
+        self.control_may_fail = control_may_fail
+        self.began_ms = 0
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
         self._reload = reload
@@ -151,6 +162,9 @@ class ChatService(Service):
         self._access: Access | None = None
         self._log: SqliteLog | SharedLog | None = None
         self._people: SharedPeople | None = None
+        self._control: ControlSocket | None = None
+        self._desk: Desk | None = None
+        self._drain_within_s: float | None = None
         self.factory: ChatFactory | None = None
 
     def privilegedStartService(self) -> None:
@@ -172,13 +186,16 @@ class ChatService(Service):
         if not self.ports:
             self.privilegedStartService()
         try:
+            self._open_control()
             access = self._access = Access(self.access, self.limits, self._reactor)
-        except AccessUnusable as error:
+            if self.history is not None:
+                self._open_log(self.history)
+        except (ControlUnusable, AccessUnusable, HistoryUnusable) as error:
             self._close_ports()
+            self._close_control()
             self._close_status()
-            raise NotStarted(str(error)) from None
-        if self.history is not None:
-            self._open_log(self.history)
+            hint = "; name another file, or mend this one" if isinstance(error, HistoryUnusable) else ""
+            raise NotStarted(f"{error}{hint}") from None
         super().startService()
         hub = Hub(
             self._reactor,
@@ -188,6 +205,7 @@ class ChatService(Service):
             elsewhere=self._people,
             **access.hub_options(),
         )
+        self.began_ms = hub.now_ms()
         access.opened(hub)
         if isinstance(self._log, SharedLog):
             self._log.began_anew = partial(_begin_anew, hub)
@@ -199,6 +217,9 @@ class ChatService(Service):
         )
         self._leave_descriptors(self.factory.admission)
         self.factory.doStart()
+        if self._control is not None:
+            self._desk = Desk(self, hub, self.factory)
+            self._control.listen(self._reactor, self._desk.connections)
         if self.log_connections:
             hub.record.witness = EventLog()
         if self.status != OFF:
@@ -220,6 +241,8 @@ class ChatService(Service):
         if self._status_port is not None:
             place = place_of(self._status_port.getHost())
             _log.info("/metrics, /healthz and /readyz are at {place}", place=place)
+        if self._control is not None:
+            _log.info("chatproto-ctl --socket {path} sees and steers it", path=self._control.path)
         if self._reload is not None:
             self._hangup = Hangup(self._reactor, self.reload, self._reactor.stop)
             self._hangup.start()
@@ -239,6 +262,16 @@ class ChatService(Service):
                 self._access.refresh()
         finally:
             notify("READY=1")
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is ending, or about to."""
+        return self.factory is None or self._drain_within_s is not None
+
+    def drain(self, within_s: float) -> None:
+        """End as after SIGTERM, and the whole process with it, but give people *within_s*."""
+        self._drain_within_s = within_s
+        self._reactor.callLater(0, self._reactor.stop)
 
     def renew(self, limits: Limits, origins: Collection[str], trusted_proxies: Collection[str]) -> None:
         """Go by these from now on; each limit's `effect` says what that means for it."""
@@ -285,7 +318,7 @@ class ChatService(Service):
         closing = self._close_ports()
         if factory is not None:
             factory.doStop()
-            draining = factory.drain()
+            draining = factory.drain(self._drain_within_s)
             SecondSignal(self._reactor, draining.cut).start()
             closing.append(draining.ended)
         stopped: Deferred[Any] = DeferredList(closing)
@@ -300,6 +333,7 @@ class ChatService(Service):
         if access is not None:
             stopped.addCallback(lambda _: access.close())
         # Last, so that one can see until then that nobody new is to be sent here.
+        stopped.addCallback(lambda _: self._close_control())
         stopped.addCallback(lambda _: self._close_status())
         return stopped
 
@@ -309,12 +343,7 @@ class ChatService(Service):
             self._log = SharedLog(store, self._reactor, self.limits, self.history_limits)
             self._people = SharedPeople(store, self._log, self._reactor, self.limits.lease_s)
             return
-        try:
-            self._log = SqliteLog(history, self._reactor, self.limits, self.history_limits)
-        except HistoryUnusable as error:
-            self._close_ports()
-            self._close_status()
-            raise NotStarted(f"{error}; name another file, or mend this one") from None
+        self._log = SqliteLog(history, self._reactor, self.limits, self.history_limits)
 
     def _leave_descriptors(self, admission: Admission) -> None:
         """Let in no more connections than there can be, and leave some for the history and the log."""
@@ -353,6 +382,25 @@ class ChatService(Service):
         except (ValueError, CannotListen) as reason:
             self._close_ports()
             raise NotStarted(f"cannot listen, {as_phrase(str(reason))}: {description}") from None
+
+    def _open_control(self) -> None:
+        """Make the control socket. It is whoever's the server is, so that comes when privileges are gone."""
+        if not self.control:
+            return
+        try:
+            self._control = ControlSocket(self.control)
+        except ControlUnusable as reason:
+            if not self.control_may_fail:
+                raise ControlUnusable(f"no control socket, {reason}: {self.control}") from None
+            _log.warn("there is no control socket, {reason}: {path}", reason=reason, path=self.control)
+
+    def _close_control(self) -> Deferred[None] | None:
+        """Nobody sees and steers it any more; fires when those who did have been told."""
+        control, self._control = self._control, None
+        desk, self._desk = self._desk, None
+        if control is not None:
+            control.remove()
+        return None if desk is None else desk.close()
 
     def _close_status(self) -> Deferred[Any] | None:
         port, self._status_port, self._status = self._status_port, None, None

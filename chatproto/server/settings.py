@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any, cast
 
+from chatproto.control.lines import DEFAULT_PATH
 from chatproto.limits import MOST, Effect, HistoryLimits, Limits
 from chatproto.net.peers import LOCAL, TrustedPeers
 from chatproto.server.logs import JSON, TEXT
@@ -84,6 +85,11 @@ def _history(text: str) -> None:
 def _rules(text: str) -> None:
     if not text:
         raise ValueError(f"needs the name of a file, or '{IN_MEMORY}'")
+
+
+def _control(text: str) -> None:
+    if not text:
+        raise ValueError(f"needs a path, or '{OFF}'")
 
 
 def _trusted(text: str) -> None:
@@ -180,6 +186,14 @@ SETTINGS: tuple[Setting, ...] = (
         f"'{LOCAL_STATUS}': every port has them, for who is on this machine; '{OFF}': none has",
         why="strangers are not to read it, and nobody has to set anything up",
         check=_no_endpoint,
+    ),
+    Setting(
+        name="control",
+        default=DEFAULT_PATH,
+        meaning="the Unix socket for chatproto-ctl, which only the server's user and root can open; "
+        f"'{OFF}': there is none",
+        why="it is private, and where whoever started the server looks first",
+        check=_control,
     ),
     Setting(
         name="log_format",

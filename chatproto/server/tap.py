@@ -82,16 +82,19 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseOptions(self, options: Any = None) -> None:
-        """Take the arguments in; one that is unknown is perhaps like another."""
+        """Take the arguments in. What cannot be meant ends twistd with one sentence, and raises elsewhere."""
         try:
             super().parseOptions(options)
         except usage.UsageError as refusal:
-            unknown = re.fullmatch(r"option --(\S+) not recognized", str(refusal))
-            if unknown is None:
-                raise
-            hint = did_you_mean(unknown[1], [known.rstrip("=") for known in self.longOpt])
-            hint = hint.replace("you mean ", "you mean --")
-            raise usage.UsageError(f"there is no option --{unknown[1]}{hint}") from None
+            sentence = str(refusal)
+            if unknown := re.fullmatch(r"option --(\S+) not recognized", sentence):
+                hint = did_you_mean(unknown[1], [known.rstrip("=") for known in self.longOpt])
+                hint = hint.replace("you mean ", "you mean --")
+                sentence = f"there is no option --{unknown[1]}{hint}"
+            if self.parent is None:
+                raise usage.UsageError(sentence) from None
+            # twistd would show all the options and only then what is wrong.
+            sys.exit(f"{Path(sys.argv[0]).name} chat: {sentence}")
 
     def parseArgs(self, *rest: str) -> None:
         """Refuse what is no option."""
@@ -235,5 +238,8 @@ def makeService(options: Options) -> IService:
             rules="" if values["rules"] == IN_MEMORY else values["rules"],
             audit_log=values["audit_log"],
         ),
+        control="" if values["control"] == OFF else values["control"],
+        # Nobody asked for the one by default: it may have no place, as in a folder that cannot be written.
+        control_may_fail=configuration.sources["control"] == "default",
         reload=Reload(configuration, options.reread, options.file),
     )

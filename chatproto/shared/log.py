@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import REMOVED, Found, Kept, NotStored, Receipt
-from chatproto.rooms.remembered import ENVELOPE_BYTES, Recent, Remembered, take_bytes
+from chatproto.rooms.remembered import Recent, Remembered, take_bytes, text_cost_bytes
 from chatproto.rooms.spread import Spread
 from chatproto.shared.following import FollowedRoom, begins_with, entries_of, without_text
 from chatproto.shared.link import ANSWER_TIMEOUT_S
@@ -47,6 +47,9 @@ READ_MESSAGES = 1_000
 
 MAX_AHEAD = 1_000
 """Messages of a room that wait in memory for one before them. The others are read when that has come."""
+
+LEAST_BYTES = text_cost_bytes("")
+"""Of a message in a slice, however short it is."""
 
 GAP_S = 0.1
 """What is missing for longer than that is not on its way on the other connection, and is read."""
@@ -217,7 +220,7 @@ class SharedLog:
         if first > last:
             return []
         answer: Deferred[list[Chat]] = Deferred()
-        most = min(READ_MESSAGES, max_bytes // ENVELOPE_BYTES + 1)
+        most = min(READ_MESSAGES, max_bytes // LEAST_BYTES + 1)
 
         def then(reply: Reply) -> None:
             if isinstance(reply, Exception):
@@ -241,7 +244,7 @@ class SharedLog:
         if not seqs:
             return []
         answer: Deferred[list[Chat]] = Deferred()
-        wanted = seqs[: max_bytes // ENVELOPE_BYTES + 1]
+        wanted = seqs[: max_bytes // LEAST_BYTES + 1]
         found: list[Chat] = []
 
         def then(is_last: bool, reply: Reply) -> None:

@@ -11,6 +11,8 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
+from chatproto.wire.slots cimport blank, set_slot
+
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Side
 
@@ -20,16 +22,6 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     object PyObject_GetAttr(object, object)
-    object alloc_instance "PyType_GenericAlloc" (PyTypeObject*, Py_ssize_t)
-
-cdef extern from *:
-    """
-    /* A member descriptor's own setter: what setattr() would find after looking it up by name. */
-    static CYTHON_INLINE int set_slot(PyObject *message, PyObject *descr, PyObject *value) {
-        return Py_TYPE(descr)->tp_descr_set(descr, message, value);
-    }
-    """
-    int set_slot(object message, object descr, object value) except -1
 
 cdef uint64_t _MAX_U64 = MAX_U64
 cdef Row[256] _rows
@@ -255,7 +247,7 @@ cdef class FrameDecoder:
             return 0
         cursor.at = payload + 1
         cursor.end = payload + size
-        message = alloc_instance(row.cls, 0)
+        message = blank(row.cls, 0)
         for i in range(row.n_fields):
             try:
                 value = _read_field(&cursor, row.fields[i])

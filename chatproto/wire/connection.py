@@ -15,7 +15,7 @@ from chatproto.wire.closing import CloseCode
 from chatproto.wire.deflate import Deflate, Deflater, Inflater
 from chatproto.wire.encoding import encode_close, encode_frame, encode_header, encode_masked
 from chatproto.wire.messages import Side
-from chatproto.wire.websocket import Event, Opcode, WebSocketDecoder
+from chatproto.wire.websocket import Event, Opcode, WebSocketDecoder, sort_events
 
 __all__ = ["TRANSITIONS", "End", "FrameForm", "State", "Step", "WebSocketConnection"]
 
@@ -75,6 +75,7 @@ class End:
     is_clean: bool
 
 
+_GONE = End(CloseCode.ABNORMAL, "", False)
 _NEVER_OPEN = End(CloseCode.ABNORMAL, "the opening handshake did not succeed", False)
 
 
@@ -146,12 +147,12 @@ class WebSocketConnection:
     """
 
     __slots__ = (
-        "_decoder",
         "_defers_ending",
         "_deflate",
         "_deflater",
         "_inflater",
         "_write",
+        "decoder",
         "end",
         "ending",
         "is_over",
@@ -176,10 +177,10 @@ class WebSocketConnection:
         self.state = State.HANDSHAKING
         self.ending: End | None = None
         self.is_over = False
-        self.end = End(CloseCode.ABNORMAL, "", False)
+        self.end = _GONE
         self._write = write
         self._defers_ending = defers_ending
-        self._decoder: WebSocketDecoder | None = None
+        self.decoder: WebSocketDecoder | None = None
         self._deflate: Deflate | None = None
         self._deflater: Deflater | None = None
         self._inflater: Inflater | None = None
@@ -200,7 +201,7 @@ class WebSocketConnection:
             self._inflater = deflate.inflater(is_client)
             self._deflate = deflate
             self._deflater = deflate.deflater(is_client)
-        self._decoder = WebSocketDecoder(
+        self.decoder = WebSocketDecoder(
             self.side, self.max_message_bytes, self.max_frame_bytes, self._inflater
         )
 
@@ -224,37 +225,30 @@ class WebSocketConnection:
         `ending`; `state`, `is_over` and `end` tell. Messages that come after this side began to close are
         left out, and nothing is deferred from then on.
         """
-        decoder = self._decoder
+        decoder = self.decoder
         if decoder is None or self.is_over or self.ending is not None:
             return []
-        events = decoder.receive(data)
-        if len(events) != 1 or events[0].opcode > Opcode.BINARY or self.state is not State.OPEN:
-            events = self._sort(events)
+        return self.judge(decoder.receive(data))
+
+    def judge(self, events: list[Event]) -> list[Event]:
+        """What `receive` returns of *events*, which `decoder` has just made.
+
+        Whoever asks the decoder by itself need not ask this of messages alone: while the connection is open
+        and the decoder has no fault it gives them back as they are.
+        """
+        decoder = self.decoder
+        assert decoder is not None
+        is_open = self.state is State.OPEN
+        given, pongs, close = sort_events(events, is_open, self.side is Side.CLIENT)
+        if close is not None:
+            assert isinstance(close.data, str)
+            self.ending = End(close.code, close.data, True)
+        if pongs:
+            self._write(pongs)
         if decoder.fault is not None and self.ending is None:
             self.ending = End(decoder.fault.code, decoder.fault.reason, False)
         if self.ending is not None and not (self._defers_ending and self.state is State.OPEN):
             self.conclude()
-        return events
-
-    def _sort(self, events: list[Event]) -> list[Event]:
-        """What the application gets of *events*; pings are answered here."""
-        given = []
-        pongs: list[bytes] = []
-        is_open = self.state is State.OPEN
-        for event in events:
-            opcode = event.opcode
-            if opcode is Opcode.CLOSE:
-                assert isinstance(event.data, str)
-                self.ending = End(event.code, event.data, True)
-            elif not is_open:
-                continue
-            elif opcode is Opcode.PING:
-                assert isinstance(event.data, bytes)
-                pongs.append(self._encoded(Opcode.PONG, event.data))
-            else:
-                given.append(event)
-        if pongs:  # one write for all of them, so that a flood of pings waits as few bytes
-            self._write(b"".join(pongs))
         return given
 
     def conclude(self) -> None:
@@ -361,7 +355,7 @@ class WebSocketConnection:
         if self.ending is not None and not self.is_over:
             self.end = self.ending
         self.is_over = True
-        self._decoder = self._deflater = self._inflater = None
+        self.decoder = self._deflater = self._inflater = None
         self._write = _write_nowhere  # whose method that was has this connection, as a rule
 
     def _encoded(self, opcode: int, payload: bytes) -> bytes:

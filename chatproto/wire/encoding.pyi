@@ -1,9 +1,10 @@
-__all__ = ["encode_close", "encode_frame", "encode_header", "encode_masked"]
+__all__ = ["encode_close", "encode_frame", "encode_header", "encode_masked", "encode_message"]
 
 def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False) -> bytes: ...
 def encode_frame(
     opcode: int, payload: bytes | bytearray | memoryview, fin: bool = True, rsv1: bool = False
 ) -> bytes: ...
+def encode_message(message: str | bytes) -> bytes: ...
 def encode_masked(
     opcode: int,
     payload: bytes | bytearray | memoryview,

@@ -28,10 +28,12 @@ from chatproto.wire.payload cimport masked
 
 from chatproto.wire.closing import is_valid_close_code
 
-__all__ = ["encode_close", "encode_frame", "encode_header", "encode_masked"]
+__all__ = ["encode_close", "encode_frame", "encode_header", "encode_masked", "encode_message"]
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object, int*) except? -1
+    bint PyUnicode_IS_ASCII(object)
+    const char* PyUnicode_DATA(object)
 
 cdef Py_ssize_t _MAX_REASON_BYTES = MAX_CONTROL_BYTES - 2
 cdef Py_ssize_t _KEYS_BYTES = 4_096
@@ -149,6 +151,30 @@ cpdef bytes encode_frame(int opcode, object payload, bint fin=True, bint rsv1=Fa
     That a text is UTF-8 is the caller's to know. Raises ValueError as `encode_header`.
     """
     return _encoded(opcode, payload, fin, rsv1, False, None)
+
+
+cpdef bytes encode_message(object message):
+    """A server's frame that is a whole message: TEXT of a str, BINARY of bytes.
+
+    Raises UnicodeEncodeError for half a surrogate pair, TypeError for anything else.
+    """
+    if type(message) is bytes:
+        return _put_together(OP_BINARY, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+    if not isinstance(message, str):
+        raise TypeError(f"a message is a str or bytes, not {type(message).__name__}")
+    if PyUnicode_IS_ASCII(message):  # it lies there as it is sent
+        return _put_together(OP_TEXT, PyUnicode_DATA(message), len(<str>message))
+    utf8 = (<str>message).encode()
+    return _put_together(OP_TEXT, PyBytes_AS_STRING(utf8), PyBytes_GET_SIZE(utf8))
+
+
+cdef bytes _put_together(int opcode, const char* payload, Py_ssize_t size):
+    cdef unsigned char[MAX_HEADER_BYTES] header
+    cdef int header_bytes = _put_header(header, opcode, size, True, False, False)
+    frame = PyBytes_FromStringAndSize(NULL, header_bytes + size)
+    memcpy(PyBytes_AS_STRING(frame), header, header_bytes)
+    memcpy(PyBytes_AS_STRING(frame) + header_bytes, payload, size)
+    return frame
 
 
 cpdef bytes encode_masked(int opcode, object payload, bint fin=True, bint rsv1=False, object key=None):

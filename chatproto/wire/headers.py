@@ -35,6 +35,18 @@ _PARAMETER = re.compile(
 _END = re.compile(r"[ \t]*+(?:,|\Z)")
 
 
+# One str for all connections of each name that most requests have.
+_COMMON = {
+    name: name
+    for name in """
+        accept accept-encoding accept-language authorization cache-control connection content-length cookie
+        dnt host origin pragma sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-extensions
+        sec-websocket-key sec-websocket-protocol sec-websocket-version upgrade user-agent via
+        x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip
+    """.split()  # noqa: SIM905
+}
+
+
 class HeaderFault(ValueError):
     """A header field that is not what its grammar allows; `str()` is one sentence without a full stop."""
 
@@ -46,37 +58,49 @@ class Headers(Mapping[str, str]):
     `all` keeps them apart, which `Set-Cookie` needs. Names come out in lower case, values are Latin-1.
     """
 
-    __slots__ = ("_values",)
+    # They stay as long as a connection, so they are two tuples and searched: a dict of lists would take four
+    # times the memory for the few fields that there are.
+    __slots__ = ("_names", "_values")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._values: dict[str, list[str]] = {}
+        names, values = [], []
         for name, value in fields:
-            self._values.setdefault(name.lower(), []).append(value)
+            lower = name.lower()
+            names.append(_COMMON.get(lower, lower))
+            values.append(value)
+        self._names = tuple(names)
+        self._values = tuple(values)
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values[name.lower()])
+        values = self.all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(dict.fromkeys(self._names))
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(set(self._names))
 
     def __repr__(self) -> str:
-        return f"Headers({[(name, value) for name, values in self._values.items() for value in values]!r})"
+        return f"Headers({[(name, value) for name in self for value in self.all(name)]!r})"
 
     def all(self, name: str) -> list[str]:
         """The value of each field of that name, in the order in which they came."""
-        return list(self._values.get(name.lower(), ()))
+        lower = name.lower()
+        if lower not in self._names:
+            return []
+        return [value for own, value in zip(self._names, self._values, strict=True) if own == lower]
 
     def one(self, name: str) -> str | None:
         """The value of a field that may come once; None where there is none. Raises HeaderFault."""
-        values = self._values.get(name.lower())
-        if values is None:
+        names, lower = self._names, name.lower()
+        if lower not in names:
             return None
-        if len(values) > 1:
+        if names.count(lower) > 1:
             raise HeaderFault(f"{name} comes more than once")
-        return values[0]
+        return self._values[names.index(lower)]
 
 
 def _elements(values: Iterable[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ docs/protocol.md, section 7; RFC 854 (telnet, in `chatproto.wire.telnet`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatproto.wire.telnet import ERASE_CHARACTER, ERASE_LINE, Signal, TelnetFilter
 
@@ -22,6 +22,7 @@ class LineFault:
     """A line that could not be taken; `reason` is one sentence. The lines after it are fine."""
 
     reason: str
+    is_too_long: bool = field(default=False, compare=False)
 
 
 Heard = list[str | LineFault | Signal]
@@ -110,7 +111,8 @@ class LineDecoder:
         if len(self._line) + len(part) > self.max_line_bytes:
             self._skipping = True
             self._line.clear()
-            found.append(LineFault(f"a line has at most {self.max_line_bytes} bytes; yours was not sent"))
+            reason = f"a line has at most {self.max_line_bytes} bytes; yours was not sent"
+            found.append(LineFault(reason, is_too_long=True))
             return
         self._line += part
 

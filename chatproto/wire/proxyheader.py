@@ -18,7 +18,8 @@ which proxies use some hundreds."""
 _LONGEST_LINE = 107  # section 2.1
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # section 2.2
 _BEGINNINGS = (_SIGNATURE, b"PROXY ")
-_LINE = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})")
+# Python would take `%` and any characters behind an address of IPv6 for its zone.
+_LINE = re.compile(rb"PROXY (TCP4|TCP6) ([\da-fA-F:.]+) ([\da-fA-F:.]+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})")
 
 Place = tuple[str, int]
 """An address and a port."""

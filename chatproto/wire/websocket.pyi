@@ -4,7 +4,7 @@ from typing import Protocol, final
 from chatproto.wire.closing import CloseFault
 from chatproto.wire.messages import Side
 
-__all__ = ["Event", "Inflate", "Opcode", "WebSocketDecoder"]
+__all__ = ["Event", "Inflate", "Opcode", "WebSocketDecoder", "sort_events"]
 
 class Opcode(IntEnum):
     CONTINUATION = 0
@@ -49,3 +49,7 @@ class WebSocketDecoder:
         inflate: Inflate | None = None,
     ) -> None: ...
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]: ...
+
+def sort_events(
+    events: list[Event], is_open: bool, is_client: bool
+) -> tuple[list[Event], bytes, Event | None]: ...

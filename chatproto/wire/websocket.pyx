@@ -15,12 +15,13 @@ from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
+from chatproto.wire.encoding cimport encode_frame, encode_masked
 from chatproto.wire.payload cimport is_utf8, masked
 
 from chatproto.wire.closing import CloseCode, CloseFault, is_valid_close_code
 from chatproto.wire.messages import Side
 
-__all__ = ["Event", "Inflate", "Opcode", "WebSocketDecoder"]
+__all__ = ["Event", "Inflate", "Opcode", "WebSocketDecoder", "sort_events"]
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
@@ -119,6 +120,27 @@ cdef inline int _append_event(list events, int kind, object data, int code) exce
     event.code = code
     events.append(event)
     return 0
+
+
+cpdef tuple sort_events(list events, bint is_open, bint is_client):
+    """What an application gets of *events*, the pongs to all pings among them as bytes, and the close frame.
+
+    The first is a list, the last an `Event` or None. Unless the connection *is_open* there is only the last.
+    The pongs are one piece, so that a flood of pings waits as few bytes; a client's are masked.
+    """
+    cdef list given = [], pongs = []
+    cdef Event event
+    close = None
+    for event in events:
+        if event.kind == OP_CLOSE:
+            close = event
+        elif not is_open:
+            continue
+        elif event.kind == OP_PING:
+            pongs.append(encode_masked(OP_PONG, event.data) if is_client else encode_frame(OP_PONG, event.data))
+        else:
+            given.append(event)
+    return given, b"".join(pongs), close
 
 
 # --- reading ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -20,6 +21,8 @@ from chatproto.wire.messages import Chat, End, Join, Message, Ping, Pong, Roster
 
 EPOCH = 7
 FIRST_ID = 100
+EVERYTHING = 65_535
+"""The most that a join can ask for: no client can know how much it missed."""
 
 T = TypeVar("T")
 
@@ -224,3 +227,10 @@ class ScriptedEndpoint:
         server.protocol.makeConnection(server)
         self.servers.append(server)
         return succeed(server.protocol)
+
+
+def refusal_of(deferred: Deferred[Any]) -> Refused:
+    """What a Deferred has failed with, that the server refused something."""
+    with pytest.raises(Refused) as caught:
+        result(deferred)
+    return caught.value

@@ -163,6 +163,13 @@ class TestGoodbye:
         assert setting.heard.of("disconnected") == ["the server closed the connection"]
         assert setting.heard.of("reconnecting") == [0.5]
 
+    def test_nobody_comes_back_at_once_whatever_the_server_says(self) -> None:
+        setting = Setting()
+        server = setting.open()
+        server.answer(Goodbye(10, ""))
+        server.close()
+        assert setting.heard.of("reconnecting") == [0.25]
+
     def test_the_back_off_counts_where_the_server_does_not_say(self) -> None:
         setting = Setting()
         server = setting.open()

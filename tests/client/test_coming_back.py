@@ -223,6 +223,8 @@ def test_nothing_is_lost_and_nothing_comes_twice(steps: list[str]) -> None:
 
 
 @given(st.lists(STEPS, max_size=40))
+@example(["say same", "say same", "up", "down", "up", "others", "up", "cut", "up", "others"])
+@example(["say same", "say same", "up", "down", "up", "others", "up", "cut"])
 def test_what_is_lost_is_told(steps: list[str]) -> None:
     ann, chat = live_through(FORGETFUL, steps)
     told = ann.heard.seqs

@@ -5,6 +5,7 @@ The figures of each run go into `build/websocket-hostile.json`, and beside it in
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 from pathlib import Path
@@ -59,10 +60,18 @@ def keep(what: str, **figures: Any) -> None:
     }
     print(f"{what}: {rounded}")
     KEPT_IN.mkdir(exist_ok=True)
-    path = KEPT_IN / "websocket-hostile.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[what] = rounded
-    path.write_text(json.dumps(kept, indent=1))
+    with (KEPT_IN / "websocket-hostile.json").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # other tests may run at the same time
+        file.seek(0)
+        kept = json.loads(file.read() or "{}")
+        kept[what] = rounded
+        file.truncate(0)
+        file.write(json.dumps(kept, indent=1))
+        _tell(kept)
+
+
+def _tell(kept: dict[str, dict[str, Any]]) -> None:
+    """Write the table."""
     lines = ["| what | peak MiB | CPU s | more |", "|---|---|---|---|"]
     for name, row in sorted(kept.items()):
         more = ", ".join(f"{key} {value}" for key, value in row.items() if key not in ("peak_mib", "cpu_s"))

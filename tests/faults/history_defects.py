@@ -14,9 +14,10 @@ from typing import Any
 from twisted.scripts import twistd
 
 from chatproto.history import file
+from chatproto.history.batch import Numbers
 from chatproto.history.ids import KnownIds
 from chatproto.history.log import SqliteLog
-from chatproto.history.writer import Writer, _Numbers
+from chatproto.history.writer import Writer
 
 LATE_S = 0.5
 
@@ -50,7 +51,7 @@ def forgets_ids_over_a_restart() -> None:
 def leaves_out_a_number() -> None:
     find = Writer._find
 
-    def find_later(self: Writer, connection: sqlite3.Connection, room: str) -> _Numbers:
+    def find_later(self: Writer, connection: sqlite3.Connection, room: str) -> Numbers:
         numbers = find(self, connection, room)
         if room not in self._rooms and numbers.newest:
             numbers.newest += 1

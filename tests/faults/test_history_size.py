@@ -31,7 +31,9 @@ def make(path: Path, messages: int) -> None:
                 insert_messages(
                     connection,
                     [
-                        (
+                        value
+                        for seq in range(first, min(first + 10_000, messages // ROOMS + 1))
+                        for value in (
                             place_of(number, seq),
                             FIRST_MS + seq,
                             "ann",
@@ -39,7 +41,6 @@ def make(path: Path, messages: int) -> None:
                             None,
                             0,
                         )
-                        for seq in range(first, min(first + 10_000, messages // ROOMS + 1))
                     ],
                 )
                 connection.execute("COMMIT")

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from faults.places import Place
 from faults.watching import assert_log_is_clean
+from forms import form_named
 from live import Framed, Server, unix_socket
 
-from chatproto.wire.messages import Join, Left, Say
+from chatproto.wire.messages import End, History, Join, Left, Say
 
 MOST_S = 60
 SLACK_S = 10
@@ -34,6 +35,22 @@ def test_the_kernel_is_asked_to_find_it_within_a_minute(kind: str) -> None:
     assert options["keepalive"] == 1
     assert 0 < options["idle_s"] + options["interval_s"] * options["probes"] <= MOST_S
     assert 0 < options["user_timeout_ms"] <= MOST_S * 1_000
+
+
+@pytest.mark.parametrize("form", ["frames", "bin", "json"])
+def test_who_goes_while_much_is_still_to_be_answered_is_let_go_soon(form: str) -> None:
+    """Not after all of it, which nobody would read, and which may take hours at the pace of reading."""
+    slowly = ("--max-history-reads-per-s", "1", "--history-burst", "1")
+    with Server("--history", "memory", "--close-timeout-s", "0.5", *slowly) as server:
+        witness = server.join("witness")
+        someone = Framed(server.port, form_named(form))
+        someone.send(Join("someone"))
+        someone.until(End)
+        someone.send(*[History("", 0, 1)] * 1_000)
+        someone.until(End)
+        someone.reset()
+        assert witness.until(Left).nick == "someone"
+        assert_log_is_clean(server)
 
 
 def _ip(*arguments: str) -> None:

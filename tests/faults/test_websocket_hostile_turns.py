@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from chatproto.net.websocket.protocol import BYTES_PER_TURN, EVENTS_PER_TURN
+from chatproto.net.websocket.passage import BYTES_PER_TURN, EVENTS_PER_TURN
 from chatproto.websocket import Deflate, Request, WebSocketFactory, WebSocketProtocol, WebSocketTransport
 from chatproto.wire.deflate import Deflater, Inflater
 

@@ -12,18 +12,16 @@ the same ones again. Whatever the bytes:
 
 from __future__ import annotations
 
-import argparse
-import random
 import sys
-import time
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-# After an installed chatproto, which is then the one that is tried.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+# What is tried is an installed chatproto, if there is one.
+sys.path += map(str, Path(__file__).resolve().parents[1:3])
+
+from fuzz.trying import Seeded, bare, expect, hexed, try_all
 
 from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.errors import ErrorCode, ProtocolError
@@ -134,11 +132,11 @@ _READ: dict[FieldType, Callable[[bytes], tuple[Any, bytes]]] = {
 }
 
 
-class Inputs:
+class Inputs(Seeded):
     """An endless row of inputs, the same for the same *seed*."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        super().__init__(seed)
         self._frames = [encode_frame(self._message(cls)) for _ in range(8) for cls in MESSAGES.values()]
         from_client = [frame for frame in self._frames if frame[HEADER_BYTES] < 0x80]
         from_server = [frame for frame in self._frames if frame[HEADER_BYTES] >= 0x80]
@@ -153,6 +151,28 @@ class Inputs:
             self._remove,
         )
 
+    def draw(self, number: int) -> tuple[int, bytes, list[bytes]]:
+        """A bound, an input and the same in pieces."""
+        data = self.next()
+        return self.limit_bytes(), data, self.cut(data)
+
+    def check(self, found: Counter[str], *drawn: Any) -> None:
+        """Both sides keep their promises."""
+        for side in Side:
+            messages, fault = check(side, *drawn)
+            found["that gave messages"] += bool(messages)
+            found["that gave a fault"] += fault is not None
+            found["that gave neither"] += not messages and fault is None
+            for message in messages:
+                found[message.type] += 1
+            if fault is not None:
+                found[fault.code.label] += 1
+
+    def show(self, *drawn: Any) -> str:
+        """The bound, and the pieces."""
+        limit_bytes, _, pieces = drawn
+        return f"max_frame_bytes {limit_bytes}\n  {hexed(pieces)}"
+
     def next(self) -> bytes:
         """The next input: some frames, most often with something wrong."""
         chance = self._random.random
@@ -166,14 +186,6 @@ class Inputs:
         while data and chance() < 0.6:
             self._changes[int(chance() * len(self._changes))](data)
         return bytes(data)
-
-    def cut(self, data: bytes) -> list[bytes]:
-        """*data* in pieces: a few, or single bytes."""
-        chance = self._random.random
-        if chance() < 0.05:
-            return [data[i : i + 1] for i in range(len(data))]
-        places = sorted([int(chance() * (len(data) + 1)) for _ in range(int(chance() * 4) + 1)])
-        return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
     def limit_bytes(self) -> int:
         """A `max_frame_bytes`; most often the usual one."""
@@ -228,24 +240,6 @@ class Inputs:
         data += other[int(self._random.random() * len(other)) :]
 
 
-class Broken(Exception):
-    """A promise that was not kept; the message says which."""
-
-
-def expect(kept: bool, promise: str) -> None:
-    """Raise Broken unless *promise* was *kept*."""
-    if not kept:
-        raise Broken(promise)
-
-
-def bare(piece: bytes) -> memoryview:
-    """*piece* in memory that ends where it ends.
-
-    Behind every bytes object is a zero, so that a sanitizer would not see a read of one byte too many.
-    """
-    return memoryview(array("B", piece)[:])
-
-
 def decode(
     side: Side, limit_bytes: int, pieces: Iterable[bytes]
 ) -> tuple[list[Message], ProtocolError | None, int]:
@@ -277,52 +271,5 @@ def check(
     return messages, fault
 
 
-def try_one(side: Side, limit_bytes: int, data: bytes, pieces: list[bytes], found: Counter[str]) -> None:
-    """`check`, counted in *found*; any exception is told with the input that led to it."""
-    try:
-        messages, fault = check(side, limit_bytes, data, pieces)
-    except Exception as broken:
-        at = " ".join(piece.hex() or "-" for piece in pieces)
-        raise Broken(f"{broken!r}\n  side {side.value}, max_frame_bytes {limit_bytes}\n  {at}") from broken
-    found["messages"] += bool(messages)
-    found["faults"] += fault is not None
-    found["neither"] += not messages and fault is None
-    for message in messages:
-        found[message.type] += 1
-    if fault is not None:
-        found[fault.code.label] += 1
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Try the inputs and tell what was found; the exit code."""
-    parser = argparse.ArgumentParser(description="Feed the frame engine bytes that nobody would send.")
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many to try (%(default)s)")
-    parser.add_argument("--seed", type=int, help="makes the same inputs again; random if not given")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    inputs = Inputs(seed)
-    found: Counter[str] = Counter()
-    started_s = time.perf_counter()
-    for number in range(options.inputs):
-        data = inputs.next()
-        pieces = inputs.cut(data)
-        limit_bytes = inputs.limit_bytes()
-        try:
-            for side in Side:
-                try_one(side, limit_bytes, data, pieces, found)
-        except Broken as broken:
-            print(f"input {number} of seed {seed}: {broken}", file=sys.stderr)
-            return 1
-    took_s = time.perf_counter() - started_s
-    print(
-        f"{options.inputs} inputs, {options.inputs / took_s:.0f} inputs/s; decoded by both sides "
-        f"{found['messages']} gave messages, {found['faults']} a fault, {found['neither']} neither"
-    )
-    print("messages " + " ".join(f"{cls.type}:{found[cls.type]}" for cls in MESSAGES.values()))
-    print(f"faults malformed:{found['malformed']} too-big:{found['too-big']}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(try_all(Inputs, "Feed the frame engine bytes that nobody would send."))

@@ -11,19 +11,19 @@ the same ones again. Whatever the bytes:
 
 from __future__ import annotations
 
-import argparse
 import base64
-import random
 import re
 import sys
-import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-# After an installed chatproto, which is then the one that is tried.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+# What is tried is an installed chatproto, if there is one.
+sys.path += map(str, Path(__file__).resolve().parents[1:3])
+
+from fuzz.trying import Seeded, expect, hexed, try_all
 
 from chatproto.wire.deflate import Deflate, InflateError, Inflater
 from chatproto.wire.handshake import (
@@ -106,21 +106,31 @@ INTERESTING = (
 )
 
 
-class Broken(Exception):
-    """A promise that was not kept; the message says which."""
+Check = Callable[[bytes, list[bytes], Counter[str]], None]
 
 
-def expect(kept: bool, promise: str) -> None:
-    """Raise Broken unless *promise* was *kept*."""
-    if not kept:
-        raise Broken(promise)
-
-
-class Inputs:
+class Inputs(Seeded):
     """An endless row of inputs, the same for the same *seed*."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def draw(self, number: int) -> tuple[Check, bytes, list[bytes]]:
+        """What is to be tried, an input for it and the same in pieces."""
+        make, check = (
+            (self.request, check_server),
+            (self.answer, check_client),
+            (self.compressed, check_inflater),
+        )[number % 3]
+        data = make()
+        return check, data, self.cut(data)
+
+    def check(self, found: Counter[str], *drawn: Any) -> None:
+        """The one that it is for."""
+        check, data, pieces = drawn
+        check(data, pieces, found)
+
+    def show(self, *drawn: Any) -> str:
+        """What was tried, and the pieces."""
+        check, _, pieces = drawn
+        return f"{check.__name__}\n  {hexed(pieces)}"
 
     def request(self) -> bytes:
         """A request, most often with something wrong."""
@@ -148,14 +158,6 @@ class Inputs:
             data += stream.flush(zlib.Z_FINISH if chance() < 0.2 else zlib.Z_SYNC_FLUSH)
         data = data[:-4] if data.endswith(TAIL) else data + b"\0"
         return self._damaged(data, (b"\3\0", TAIL, b"\0" + TAIL, b"\xff\xff", b"\1\0\0\xff\xff", b"\0"))
-
-    def cut(self, data: bytes) -> list[bytes]:
-        """*data* in pieces: a few, or single bytes."""
-        chance = self._random.random
-        if chance() < 0.05:
-            return [data[at : at + 1] for at in range(len(data))]
-        places = sorted([int(chance() * (len(data) + 1)) for _ in range(int(chance() * 4) + 1)])
-        return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
     def _head(self, starts: tuple[bytes, ...], needed: tuple[bytes, ...], more: tuple[bytes, ...]) -> bytes:
         chance = self._random.random
@@ -375,41 +377,5 @@ def check_inflater(data: bytes, pieces: list[bytes], found: Counter[str]) -> Non
         )
 
 
-CHECKS: tuple[tuple[Callable[[Inputs], bytes], Callable[[bytes, list[bytes], Counter[str]], None]], ...] = (
-    (Inputs.request, check_server),
-    (Inputs.answer, check_client),
-    (Inputs.compressed, check_inflater),
-)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Try the inputs and tell what was found; the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Feed handshakes and the inflater bytes that nobody would send."
-    )
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many to try (%(default)s)")
-    parser.add_argument("--seed", type=int, help="makes the same inputs again; random if not given")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    inputs = Inputs(seed)
-    found: Counter[str] = Counter()
-    started_s = time.perf_counter()
-    for number in range(options.inputs):
-        make, check = CHECKS[number % len(CHECKS)]
-        data = make(inputs)
-        pieces = inputs.cut(data)
-        try:
-            check(data, pieces, found)
-        except Exception as broken:
-            at = " ".join(piece.hex() or "-" for piece in pieces)
-            print(f"input {number} of seed {seed}: {check.__name__}: {broken!r}\n  {at}", file=sys.stderr)
-            return 1
-    took_s = time.perf_counter() - started_s
-    print(f"{options.inputs} inputs, {options.inputs / took_s:.0f} inputs/s")
-    print(" ".join(f"{name}:{count}" for name, count in sorted(found.items())))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(try_all(Inputs, "Feed handshakes and the inflater bytes that nobody would send."))

@@ -12,17 +12,16 @@ same ones again. Whatever the text:
 
 from __future__ import annotations
 
-import argparse
 import json
-import random
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-# After an installed chatproto, which is then the one that is tried.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+# What is tried is an installed chatproto, if there is one.
+sys.path += map(str, Path(__file__).resolve().parents[1:3])
+
+from fuzz.trying import Seeded, expect, try_all
 
 from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.errors import ErrorCode, ProtocolError
@@ -60,16 +59,6 @@ ABSENT_FIELDS_BYTES = 16
 
 PRINTABLE_CHARS = 200
 """The most that a fault's reason has."""
-
-
-class Broken(Exception):
-    """A promise that was not kept; the message says which."""
-
-
-def expect(kept: bool, promise: str) -> None:
-    """Raise Broken unless *promise* was *kept*."""
-    if not kept:
-        raise Broken(promise)
 
 
 # --- what the protocol says ---------------------------------------------------------------------------------
@@ -120,11 +109,20 @@ def _fits(value: Any, kind: FieldType) -> bool:
 # --- inputs -------------------------------------------------------------------------------------------------
 
 
-class Inputs:
+class Inputs(Seeded):
     """An endless row of texts, the same for the same *seed*."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def draw(self, number: int) -> tuple[str]:
+        """One text."""
+        return (self.text(),)
+
+    def check(self, found: Counter[str], *drawn: Any) -> None:
+        """See the promises above."""
+        check(drawn[0], found)
+
+    def show(self, *drawn: Any) -> str:
+        """The beginning of the text, in ASCII."""
+        return ascii(drawn[0][:2_000])
 
     def text(self) -> str:
         """A message, most often with something wrong."""
@@ -202,29 +200,5 @@ def check(text: str, found: Counter[str]) -> None:
             found[read.type] += 1
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Try the inputs and tell what was found; the exit code."""
-    parser = argparse.ArgumentParser(description="Feed the JSON form text that nobody would send.")
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many to try (%(default)s)")
-    parser.add_argument("--seed", type=int, help="makes the same inputs again; random if not given")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    inputs = Inputs(seed)
-    found: Counter[str] = Counter()
-    started_s = time.perf_counter()
-    for number in range(options.inputs):
-        text = inputs.text()
-        try:
-            check(text, found)
-        except Exception as broken:
-            print(f"input {number} of seed {seed}: {broken!r}\n  {text[:2_000]!a}", file=sys.stderr)
-            return 1
-    took_s = time.perf_counter() - started_s
-    print(f"{options.inputs} inputs, {options.inputs / took_s:.0f} inputs/s")
-    print(" ".join(f"{name.replace(' ', '-')}:{count}" for name, count in sorted(found.items())))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(try_all(Inputs, "Feed the JSON form text that nobody would send."))

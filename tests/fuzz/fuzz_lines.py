@@ -11,16 +11,16 @@ same ones again. Whatever the bytes:
 
 from __future__ import annotations
 
-import argparse
-import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-# After an installed chatproto, which is then the one that is tried.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+# What is tried is an installed chatproto, if there is one.
+sys.path += map(str, Path(__file__).resolve().parents[1:3])
+
+from fuzz.trying import Seeded, expect, hexed, try_all
 
 from chatproto.wire.lines import LineDecoder, LineFault, Signal
 
@@ -179,11 +179,30 @@ def read_plainly(limit_bytes: int, data: bytes) -> tuple[Heard, bytes, int, int]
     return reader.heard, reader.replies, reader.columns, kept_bytes
 
 
-class Inputs:
+class Inputs(Seeded):
     """An endless row of inputs, the same for the same *seed*."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def draw(self, number: int) -> tuple[int, bytes, list[bytes]]:
+        """A bound, an input and the same in pieces."""
+        data = self.next()
+        return self.limit_bytes(), data, self.cut(data)
+
+    def check(self, found: Counter[str], *drawn: Any) -> None:
+        """See the promises above."""
+        heard = check(*drawn)
+        for line in heard:
+            if isinstance(line, Signal):
+                found[line.name.lower()] += 1
+            elif isinstance(line, LineFault):
+                found["too long" if line.is_too_long else "not utf8"] += 1
+            else:
+                found["lines"] += 1
+        found["nothing"] += not heard
+
+    def show(self, *drawn: Any) -> str:
+        """The bound, and the pieces."""
+        limit_bytes, _, pieces = drawn
+        return f"max_line_bytes {limit_bytes}\n  {hexed(pieces)}"
 
     def next(self) -> bytes:
         """The next input: some of what terminals and telnets send, often with something wrong."""
@@ -202,27 +221,9 @@ class Inputs:
                 data[place:place] = PIECES[int(chance() * len(PIECES))]
         return bytes(data)
 
-    def cut(self, data: bytes) -> list[bytes]:
-        """*data* in pieces: a few, or single bytes."""
-        chance = self._random.random
-        if chance() < 0.1:
-            return [data[i : i + 1] for i in range(len(data))]
-        places = sorted([int(chance() * (len(data) + 1)) for _ in range(int(chance() * 4) + 1)])
-        return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
-
     def limit_bytes(self) -> int:
         """A `max_line_bytes`."""
         return LIMITS[int(self._random.random() * len(LIMITS))]
-
-
-class Broken(Exception):
-    """A promise that was not kept; the message says which."""
-
-
-def expect(kept: bool, promise: str) -> None:
-    """Raise Broken unless *promise* was *kept*."""
-    if not kept:
-        raise Broken(promise)
 
 
 def decode(limit_bytes: int, pieces: Iterable[bytes]) -> tuple[Heard, bytes, int, int]:
@@ -255,51 +256,5 @@ def check(limit_bytes: int, data: bytes, pieces: list[bytes]) -> Heard:
     return heard
 
 
-def try_one(limit_bytes: int, data: bytes, pieces: list[bytes], found: Counter[str]) -> None:
-    """`check`, counted in *found*; any exception is told with the input that led to it."""
-    try:
-        heard = check(limit_bytes, data, pieces)
-    except Exception as broken:
-        at = " ".join(piece.hex() or "-" for piece in pieces)
-        raise Broken(f"{broken!r}\n  max_line_bytes {limit_bytes}\n  {at}") from broken
-    for line in heard:
-        if isinstance(line, Signal):
-            found[line.name.lower()] += 1
-        elif isinstance(line, LineFault):
-            found["too-long" if "at most" in line.reason else "not-utf8"] += 1
-        else:
-            found["lines"] += 1
-    found["nothing"] += not heard
-
-
-COUNTED = ("lines", "too-long", "not-utf8", "are_you_there", "interrupt", "timing_mark", "nothing")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Try the inputs and tell what was found; the exit code."""
-    parser = argparse.ArgumentParser(description="Feed the line form bytes that nobody would send.")
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many to try (%(default)s)")
-    parser.add_argument("--seed", type=int, help="makes the same inputs again; random if not given")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    inputs = Inputs(seed)
-    found: Counter[str] = Counter()
-    started_s = time.perf_counter()
-    for number in range(options.inputs):
-        data = inputs.next()
-        pieces = inputs.cut(data)
-        limit_bytes = inputs.limit_bytes()
-        try:
-            try_one(limit_bytes, data, pieces, found)
-        except Broken as broken:
-            print(f"input {number} of seed {seed}: {broken}", file=sys.stderr)
-            return 1
-    took_s = time.perf_counter() - started_s
-    print(f"{options.inputs} inputs, {options.inputs / took_s:.0f} inputs/s")
-    print("heard " + " ".join(f"{kind}:{found[kind]}" for kind in COUNTED))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(try_all(Inputs, "Feed the line form bytes that nobody would send."))

@@ -12,19 +12,17 @@ the same ones again. Whatever the bytes:
 
 from __future__ import annotations
 
-import argparse
-import random
 import sys
-import time
 import zlib
-from array import array
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-# After an installed chatproto, which is then the one that is tried.
+# What is tried is an installed chatproto, if there is one.
 sys.path += map(str, Path(__file__).resolve().parents[1:3])
 
+from fuzz.trying import Seeded, bare, expect, hexed, try_all
 from wire.websocket_model import (
     BINARY,
     CLOSE,
@@ -117,11 +115,11 @@ class Zlib:
         return inflated
 
 
-class Inputs:
+class Inputs(Seeded):
     """An endless row of inputs, the same for the same *seed*."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        super().__init__(seed)
         self._deflated = [self._deflate(payload) for payload in PAYLOADS]
         self._messages = {side: [self._message(side) for _ in range(300)] for side in Side}
         self._changes: tuple[Callable[[bytearray], None], ...] = (
@@ -132,6 +130,32 @@ class Inputs:
             self._insert,
             self._remove,
         )
+
+    def draw(self, number: int) -> tuple[Side, int, bytes, list[bytes]]:
+        """A side, a bound, an input for it and the same in pieces."""
+        side = tuple(Side)[number % 2]
+        data = self.next(side)
+        return side, self.limit_bytes(), data, self.cut(data)
+
+    def check(self, found: Counter[str], *drawn: Any) -> None:
+        """See the promises above."""
+        events, fault = check(*drawn)
+        found["that gave events"] += bool(events)
+        found["that gave a fault"] += fault is not None
+        found["that gave neither"] += not events and fault is None
+        for event in events:
+            found[event.opcode.name.lower()] += 1
+        if fault is not None:
+            found[fault.reason if fault.code != 1009 else "too big"] += 1
+
+    def show(self, *drawn: Any) -> str:
+        """The side, the bound, and the pieces."""
+        side, limit_bytes, _, pieces = drawn
+        return f"side {side.value}, max_message_bytes {limit_bytes}\n  {hexed(pieces)}"
+
+    def tell(self, found: Counter[str]) -> list[str]:
+        """Faults are sentences, so each has a line."""
+        return [f"{count:7} {name}" for name, count in sorted(found.items())]
 
     def next(self, side: Side) -> bytes:
         """The next input for *side*: some frames, most often with something wrong."""
@@ -144,14 +168,6 @@ class Inputs:
         while data and chance() < 0.5:
             self._changes[int(chance() * len(self._changes))](data)
         return bytes(data)
-
-    def cut(self, data: bytes) -> list[bytes]:
-        """*data* in pieces: a few, or single bytes."""
-        chance = self._random.random
-        if chance() < 0.05:
-            return [data[i : i + 1] for i in range(len(data))]
-        places = sorted([int(chance() * (len(data) + 1)) for _ in range(int(chance() * 4) + 1)])
-        return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
     def limit_bytes(self) -> int:
         """A `max_message_bytes`; most often one that everything here fits in."""
@@ -224,24 +240,6 @@ class Inputs:
         del data[place : place + 1 + int(self._random.random() * 3)]
 
 
-class Broken(Exception):
-    """A promise that was not kept; the message says which."""
-
-
-def expect(kept: bool, promise: str) -> None:
-    """Raise Broken unless *promise* was *kept*."""
-    if not kept:
-        raise Broken(promise)
-
-
-def bare(piece: bytes) -> memoryview:
-    """*piece* in memory that ends where it ends.
-
-    Behind every bytes object is a zero, so that a sanitizer would not see a read of one byte too many.
-    """
-    return memoryview(array("B", piece)[:])
-
-
 def decode(
     side: Side, limit_bytes: int, pieces: list[bytes], inflate: Inflate | None = None
 ) -> tuple[list[Event], CloseFault | None]:
@@ -291,53 +289,5 @@ def check(
     return inflated
 
 
-def try_one(side: Side, limit_bytes: int, data: bytes, pieces: list[bytes], found: Counter[str]) -> None:
-    """`check`, counted in *found*; any exception is told with the input that led to it."""
-    try:
-        events, fault = check(side, limit_bytes, data, pieces)
-    except Exception as broken:
-        at = " ".join(piece.hex() or "-" for piece in pieces)
-        raise Broken(f"{broken!r}\n  side {side.value}, max_message_bytes {limit_bytes}\n  {at}") from broken
-    found["events"] += bool(events)
-    found["faults"] += fault is not None
-    found["neither"] += not events and fault is None
-    for event in events:
-        found[event.opcode.name.lower()] += 1
-    if fault is not None:
-        found[fault.reason if fault.code != 1009 else "too big"] += 1
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Try the inputs and tell what was found; the exit code."""
-    parser = argparse.ArgumentParser(description="Feed the WebSocket engine bytes that nobody would send.")
-    parser.add_argument("--inputs", type=int, default=100_000, help="how many to try (%(default)s)")
-    parser.add_argument("--seed", type=int, help="makes the same inputs again; random if not given")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    print(f"seed {seed}", flush=True)
-    inputs = Inputs(seed)
-    found: Counter[str] = Counter()
-    sides = tuple(Side)
-    started_s = time.perf_counter()
-    for number in range(options.inputs):
-        side = sides[number % 2]
-        data = inputs.next(side)
-        try:
-            try_one(side, inputs.limit_bytes(), data, inputs.cut(data), found)
-        except Broken as broken:
-            print(f"input {number} of seed {seed}: {broken}", file=sys.stderr)
-            return 1
-    took_s = time.perf_counter() - started_s
-    print(
-        f"{options.inputs} inputs, {options.inputs / took_s:.0f} inputs/s; "
-        f"{found['events']} gave events, {found['faults']} a fault, {found['neither']} neither"
-    )
-    names = [member.name.lower() for member in Opcode if member]
-    print("events " + " ".join(f"{name}:{found[name]}" for name in names))
-    for reason in sorted(set(found) - {*names, "events", "faults", "neither"}):
-        print(f"fault {found[reason]:7} {reason}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(try_all(Inputs, "Feed the WebSocket engine bytes that nobody would send."))

@@ -190,3 +190,18 @@ def test_what_is_known_is_what_a_list_of_all_would_tell(
         desk.log.close_now()
 
     check()
+
+
+def test_what_was_to_be_written_when_the_file_was_opened_anew_is_not_taken_for_written(desk: Desk) -> None:
+    for id in range(1, 5):
+        desk.say(id)
+    desk.log.close_now()
+    with closing(sqlite3.connect(desk.path)) as file:
+        known = ids.KnownIds(int(WINDOW_S * 1_000))
+        known.load(file)
+        rows = known.next_rows()
+        known.load(file)
+        known.write(file, rows)
+        known.were_written(rows)
+        assert [known.written_ms] == [*file.execute("SELECT ids_ms FROM about").fetchone()]
+        assert not known.is_due

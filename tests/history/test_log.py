@@ -18,8 +18,8 @@ from rooms.pumped import PumpedLog
 from twisted.internet.defer import Deferred
 
 from chatproto.history import log as sqlite_log
+from chatproto.history.batch import Said
 from chatproto.history.file import MOST_SEQ
-from chatproto.history.rows import Said
 from chatproto.history.writer import Committed
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import NotStored, RoomLog
@@ -183,7 +183,7 @@ class TestCommits:
             sizes.append(len(batch))
             return commit(batch)
 
-        log._writings.writer.commit = count_and_commit  # type: ignore[assignment, method-assign]
+        log._writings.writer.commit = count_and_commit  # type: ignore[method-assign]
         with place.locked():
             answers = [log.append("a", "ann", "ann", 0, "x", 1)]
             eventually(lambda: sizes == [1])

@@ -154,7 +154,7 @@ class TestSaidAgain:
 def test_it_does_not_take_itself_to_have_recovered_while_the_disk_is_full(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "PROBE_S", 0.02)
+    monkeypatch.setattr(threads, "IDLE_S", 0.02)
     path = small_disk / "history.sqlite"
     with opened(path) as log:
         log.say("a", "before")

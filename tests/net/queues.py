@@ -52,6 +52,10 @@ class Owner:
         self.told.append("drained")
         self.then()
 
+    def queueBroken(self) -> None:
+        self.told.append("broken")
+        self.then()
+
     def queueFlushed(self) -> None:
         self.told.append("flushed")
         self.then()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from net.memory import Chat, Line
-from wire.streams import PROPERTY, SERVER_CLASSES, of_class, one_by_one, plain, with_strings
+from wire.streams import SERVER_CLASSES, of_class, one_by_one, plain, with_strings
 
 from chatproto.limits import Limits
 from chatproto.net.linecommands import COMMANDS, ELSEWHERE
@@ -628,7 +628,6 @@ def from_server(draw: st.DrawFn) -> Message:
 
 
 class TestLineOf:
-    @PROPERTY
     @given(from_server())
     def test_every_message_is_one_line_that_cannot_be_mistaken(self, message: Message) -> None:
         data = line_of(message)
@@ -644,7 +643,6 @@ class TestLineOf:
         assert "‮" not in line
         assert "\U000e0041" not in line
 
-    @PROPERTY
     @given(from_server(), st.sampled_from([0, 20, 40, 200]))
     def test_whatever_is_sent_to_one_alone_is_lines_that_cannot_be_mistaken(
         self, message: Message, columns: int

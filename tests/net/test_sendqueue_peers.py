@@ -129,6 +129,7 @@ class TestADeadPeer:
             on.queue.write(b"x")
             assert on.queue.publish(of_topic(b"y"))
             assert len(on.queue) == 0
+            assert on.owner.told == ["broken"]
 
     def test_who_waits_for_it_is_told_all_the_same(self) -> None:
         with OnSocket() as on:
@@ -138,7 +139,7 @@ class TestADeadPeer:
             on.end_turn()
             on.queue.close()
             on.end_turn()
-            assert on.owner.told == ["drained", "flushed"]
+            assert on.owner.told == ["broken", "drained", "flushed"]
 
     def test_a_burst_past_the_bound_keeps_nothing_either(self) -> None:
         with OnSocket(max_queued_bytes=5_000) as on:

@@ -64,6 +64,9 @@ class Speaker(Protocol):
         assert self.transport is not None
         self.transport.loseConnection()
 
+    def queueBroken(self) -> None:
+        self.told.append("broken")
+
     def queueStalled(self) -> None:
         self.told.append("stalled")
 

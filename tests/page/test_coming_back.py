@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live import Server
+from live import Framed, Server
 from page.cable import Cable
 from page.people import Person, say
 from playwright.sync_api import expect
@@ -24,6 +25,17 @@ def cable(server: Server) -> Iterator[Cable]:
     """Between a browser and the server."""
     with Cable(server.port) as cable:
         yield cable
+
+
+@contextmanager
+def away(ann: Person, bob: Framed, cable: Cable) -> Iterator[None]:
+    """Somebody who has seen what *bob* said *before* is meanwhile without a connection."""
+    say(bob, "before")
+    ann.sees("before")
+    cable.cut()
+    ann.sees_banner("Not connected")
+    yield
+    cable.mend()
 
 
 class TestReload:
@@ -88,15 +100,11 @@ class TestLostConnection:
     ) -> None:
         bob = server.join("bob")
         ann = person("ann", port=cable.port)
-        say(bob, "before")
-        ann.sees("before")
-        cable.cut()
-        ann.sees_banner("Not connected")
         said = [f"meanwhile {n}" for n in range(120)]
-        say(bob, *said)
-        ann.type("from ann")
-        expect(ann.log.locator(".message.waiting")).to_have_count(1)
-        cable.mend()
+        with away(ann, bob, cable):
+            say(bob, *said)
+            ann.type("from ann")
+            expect(ann.log.locator(".message.waiting")).to_have_count(1)
         ann.sees("before", *said, "from ann")
         ann.sees_no_banner()
         expect(ann.log.locator(".gap")).to_have_count(0)
@@ -145,12 +153,8 @@ class TestLostConnection:
     ) -> None:
         bob = server.join("bob")
         ann = person("ann", port=cable.port)
-        say(bob, "before")
-        ann.sees("before")
-        cable.cut()
-        ann.sees_banner("Not connected")
-        say(bob, *(f"meanwhile {n}" for n in range(600)))
-        cable.mend()
+        with away(ann, bob, cable):
+            say(bob, *(f"meanwhile {n}" for n in range(600)))
         ann.sees_last("meanwhile 599")
         expect(ann.log.locator(".gap")).to_have_count(0)
         numbers = [int(text.split()[1]) for text in ann.texts if text != "before"]
@@ -163,12 +167,8 @@ class TestWhatIsLost:
         with Server(*options) as server, Cable(server.port) as cable:
             bob = server.join("bob")
             ann = person("ann", port=cable.port)
-            say(bob, "before")
-            ann.sees("before")
-            cable.cut()
-            ann.sees_banner("Not connected")
-            say(bob, *(f"meanwhile {n}" for n in range(30)))
-            cable.mend()
+            with away(ann, bob, cable):
+                say(bob, *(f"meanwhile {n}" for n in range(30)))
             ann.sees("before", *(f"meanwhile {n}" for n in range(20, 30)))
             ann.sees_note("20 messages are missing here: the server has them no more.")
 

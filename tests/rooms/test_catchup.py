@@ -258,7 +258,7 @@ class TestJoining:
         world.settle()
         world.say(100)
         world.read(ann)
-        assert outline(ann) == ["welcome", "roster", (1, 6), "lagged", "end", (77, 106)]
+        assert outline(ann) == ["welcome", "roster", (1, 6), "end", "lagged", (77, 106)]
         assert ann.got(Lagged) == [Lagged("lobby", 77, 106)]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import Path
 import jwt
 import pytest
 from forms import Form, Frames, Json
-from live import PATIENCE_S, Framed, Server, eventually
+from live import PATIENCE_S, Framed, Server, ended, eventually
 
 from chatproto.accounts.passwordfile import FileAccount, edit_accounts
 from chatproto.accounts.scrypt import hash_password
@@ -164,7 +163,7 @@ class TestGuessers:
         dear = hash_password(SECRET, log_n=16)
         with edit_accounts(str(folder / "accounts")) as accounts:
             accounts["ann"] = FileAccount("ann", hash=dear)
-        options = ("--login-burst", "100000", "--max-waiting-logins", "6")
+        options = ("--login-burst", "100000", "--max-waiting-logins", "6", "--join-timeout-s", "60")
         with serve(folder, *options) as server:
             ann, bob = server.join("anna"), server.join("bobby")
             flood = [connect(server) for _ in range(100)]
@@ -347,14 +346,8 @@ class TestModeration:
 class TestStarting:
     def start(self, folder: Path, *options: str) -> str:
         """What a server says that does not come up."""
-        refused = subprocess.run(
-            [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "chat", *options],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        twistd = str(Path(sys.executable).parent / "twistd")
+        refused = ended(folder, twistd, "-n", "--pidfile=", "chat", *options)
         assert refused.returncode == 1
         return refused.stdout + refused.stderr
 

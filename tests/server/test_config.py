@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tomllib
 from dataclasses import fields
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import PATIENCE_S, Server, eventually
+from live import Server, ended, eventually
 from twisted.python.usage import UsageError
 
 from chatproto.limits import HistoryLimits, Limits
@@ -242,14 +241,7 @@ class TestCheck:
         assert refusal(file, "max_rooms = 0", "--check") == "line 1: max_rooms is at least 1, not 0"
 
     def test_starts_and_leaves_nothing(self, tmp_path: Path) -> None:
-        checked = subprocess.run(
-            [TWISTD, "chat", "--check"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        checked = ended(tmp_path, TWISTD, "chat", "--check")
         assert (checked.returncode, checked.stderr) == (0, "")
         assert tomllib.loads(checked.stdout)["room"] == "lobby"
         assert list(tmp_path.iterdir()) == []

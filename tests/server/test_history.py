@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from live import PATIENCE_S, Server, eventually
+from live import PATIENCE_S, Server, ended, eventually
 
 from chatproto.history.file import SCHEMA_VERSION
 from chatproto.wire.messages import Ack, Chat, End, Error, Join, Say, Search, Welcome
@@ -23,14 +24,7 @@ LOOPBACK = ("--listen", "tcp:0:interface=127.0.0.1")
 def start(folder: Path, *options: str, program: str = "twistd") -> subprocess.CompletedProcess[str]:
     """A server that does not come up."""
     command = [str(BIN / program), *(["-n", "--pidfile="] if program == "twistd" else [])]
-    return subprocess.run(
-        [*command, "chat", *LOOPBACK, *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return ended(folder, *command, "chat", *LOOPBACK, *options)
 
 
 def said(server: Server, *texts: str, room: str = "") -> None:
@@ -76,7 +70,7 @@ class TestKeeps:
                 said(server, "hello")
                 assert heard(server) == ["hello"]
                 epochs.add(server.join("cid").of(Welcome)[0].epoch)
-                assert os.listdir(server.folder.name) == ["log"]
+                assert sorted(os.listdir(server.folder.name)) == ["chat.ctl", "log"]
                 assert "kept in memory, and forgotten with this process" in server.log()
         assert len(epochs) == 2
 
@@ -103,10 +97,11 @@ class TestKeeps:
             client = server.join("ann")
             client.send(*(Say(number, "", f"text {number}") for number in range(1, 201)))
             client.until(Ack)
-            server.stop()
+            server.process.send_signal(signal.SIGTERM)
             client.until_closed()
             newest = max(ack.id for ack in client.of(Ack))
             client.close()
+            server.process.wait(PATIENCE_S)
         with Server("--history", str(path)) as server:
             kept = heard(server, "")
             client = server.join("cid", limit=1_000)
@@ -186,14 +181,7 @@ class TestRefuses:
     def test_as_a_daemon_too(self, tmp_path: Path) -> None:
         path = tmp_path / "letter.txt"
         path.write_text("Dear all,\n" * 50)
-        refused = subprocess.run(
-            [str(BIN / "twistd"), "chat", *LOOPBACK, "--history", str(path)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        refused = ended(tmp_path, str(BIN / "twistd"), "chat", *LOOPBACK, "--history", str(path))
         assert refused.returncode == 1
         assert "the history cannot be used, it is not an SQLite database" in refused.stderr
         assert "Traceback" not in refused.stderr

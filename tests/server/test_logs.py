@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live import PATIENCE_S, Server, eventually
+from live import Server, ended, eventually
 from twisted.logger import LogEvent, Logger, LogLevel, capturedLogs
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -329,6 +328,7 @@ class TestRealServer:
             ann = server.join("ann")
             ann.send(Say(9, "", "a secret"))
             ann.until(Ack)
+            ann.close()
             eventually(lambda: '"nick": "ann"' in server.log())
             server.stop()
             log = server.log()
@@ -371,16 +371,10 @@ class TestRealServer:
 
     def test_a_daemon_writes_it_into_the_file_that_twistd_is_given(self, tmp_path: Path) -> None:
         log, pid_file = tmp_path / "chat.log", tmp_path / "pid"
-        started = subprocess.run(
-            [
-                *(str(BIN / "twistd"), f"--pidfile={pid_file}", f"--logfile={log}"),
-                *("chat", "--listen", f"unix:{tmp_path}/sock", "--log-format", "json", "--history", "memory"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
+        started = ended(
+            tmp_path,
+            *(str(BIN / "twistd"), f"--pidfile={pid_file}", f"--logfile={log}"),
+            *("chat", "--listen", f"unix:{tmp_path}/sock", "--log-format", "json", "--history", "memory"),
         )
         assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
         pid = int(pid_file.read_text())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live import PATIENCE_S, Framed, unix_socket
+from live import PATIENCE_S, Framed, ended, unix_socket
 from server.activation import as_systemd_starts
 from server.connecting import (
     TWISTD,
@@ -123,14 +123,7 @@ class TestOpen:
         with socket.socket() as everywhere:
             everywhere.bind(("0.0.0.0", 0))
             everywhere.listen()
-            refused = subprocess.run(
-                inheriting([everywhere], "--listen", "systemd:"),
-                pass_fds=[everywhere.fileno()],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_S,
-                check=False,
-            )
+            command = inheriting([everywhere], "--listen", "systemd:")
+            refused = ended(tmp_path, *command, pass_fds=[everywhere.fileno()])
         assert refused.returncode == 1
-        assert "--listen 'systemd:' lets anybody who reaches 0.0.0.0 talk" in refused.stdout
+        assert "--listen 'systemd:' lets anybody who reaches 0.0.0.0 talk" in refused.stderr

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from live import PATIENCE_S, Server, eventually
+from live import Server, ended, eventually
 from net.certificate import write_certificate
 from server.connecting import (
     LOOPBACK,
@@ -105,16 +104,9 @@ class TestTls:
 
     def test_a_pair_that_does_not_fit_is_refused_at_the_start(self, certificates: Path) -> None:
         half_renewed(certificates)
-        refused = subprocess.run(
-            [TWISTD, "-n", "chat", "--listen", f"tls:{certificates}:{LOOPBACK}"],
-            cwd=certificates,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        refused = ended(certificates, TWISTD, "-n", "chat", "--listen", f"tls:{certificates}:{LOOPBACK}")
         assert refused.returncode == 1
-        assert "is not the one of the certificate" in refused.stdout.splitlines()[-1]
+        assert "is not the one of the certificate" in refused.stderr.splitlines()[-1]
 
 
 def half_renewed(live: Path) -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from chatproto.wire.chat import FrameDecoder
 from chatproto.wire.errors import ProtocolError
 from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Message, Side
-
-PROPERTY = settings(deadline=None, max_examples=200)
-"""How long a property is looked for. No deadline: how fast the machine is proves nothing."""
 
 MAXIMA = {FieldType.U8: 255, FieldType.U16: 65_535, FieldType.U32: 4_294_967_295, FieldType.U64: MAX_U64}
 """The largest number of each width; written out, since the package derives its own."""

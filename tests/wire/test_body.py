@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY, cuts, one_by_one
+from wire.streams import cuts, one_by_one
 
 from chatproto.wire.body import BodyReader
 from chatproto.wire.headers import Headers
@@ -90,7 +90,6 @@ class TestChunks:
     def test_trailers_without_end_come_to_an_end(self) -> None:
         assert read([b"0\r\n" + b"x" * 1_025], CHUNKED) == (b"", True)
 
-    @PROPERTY
     @given(st.data(), st.lists(st.binary(min_size=1, max_size=40), max_size=6))
     def test_it_is_the_same_in_any_cut_and_as_the_standard_library_has_it(
         self, data: st.DataObject, contents: list[bytes]
@@ -103,7 +102,6 @@ class TestChunks:
         response.begin()
         assert response.read() == b"".join(contents)
 
-    @PROPERTY
     @given(st.data(), st.binary(max_size=60) | st.text("0123456789abcdef;\r\n", max_size=40).map(str.encode))
     def test_whatever_comes_comes_to_the_same_in_any_cut(self, data: st.DataObject, stream: bytes) -> None:
         for headers in (CHUNKED, Headers(), Headers([("Content-Length", "20")])):

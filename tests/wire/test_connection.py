@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY
 from wire.talkers import EVERY_CODE, SIDES, Talker, opened
 from wire.websocket_model import (
     BINARY,
@@ -126,7 +125,6 @@ ACTIONS: list[Callable[[Talker], object]] = [
 ]
 
 
-@PROPERTY
 @given(st.sampled_from(SIDES), st.lists(st.sampled_from(ACTIONS), max_size=12))
 def test_whatever_happens_nothing_is_sent_after_a_close_frame_nor_before_the_opening(
     side: Side, actions: list[Callable[[Talker], object]]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY
 from wire.talkers import EVERY_CODE, FORGETS, SIDES, TAKES_OVER, opened
 from wire.websocket_model import PING, TEXT, frame, other
 
@@ -71,7 +70,6 @@ class Pair:
         return [event.data for event in self.heard[side] if event.opcode <= Opcode.BINARY]
 
 
-@PROPERTY
 @given(st.sampled_from(DEFLATES), st.lists(OPERATIONS, max_size=20))
 def test_what_one_sends_the_other_gets_in_order_in_any_cut(
     deflate: Deflate | None, operations: list[tuple[str, Side, Any]]
@@ -87,7 +85,6 @@ def test_what_one_sends_the_other_gets_in_order_in_any_cut(
         assert pair.talkers[side].state is State.OPEN
 
 
-@PROPERTY
 @given(
     st.sampled_from(DEFLATES),
     st.lists(OPERATIONS, max_size=8),

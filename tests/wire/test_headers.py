@@ -8,7 +8,6 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY
 
 from chatproto.wire.headers import (
     Extension,
@@ -153,14 +152,12 @@ class TestExtensions:
         with pytest.raises(HeaderFault):
             parse_extensions([value])
 
-    @PROPERTY
     @given(st.lists(extensions, max_size=4))
     def test_are_formatted_as_they_are_read(self, found: list[Extension]) -> None:
         formatted = list(map(format_extension, found))
         assert parse_extensions(formatted) == found
         assert parse_extensions([", ".join(formatted)]) == found
 
-    @PROPERTY
     @given(st.text(TOKEN_CHARS + ' \t",;=\\', max_size=40))
     def test_any_text_is_a_list_or_a_fault(self, value: str) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY, cuts, in_two, one_by_one
+from wire.streams import cuts, in_two, one_by_one
 
 from chatproto.wire.lines import LineDecoder, LineFault, Signal
 
@@ -337,7 +337,6 @@ class TestWindowSize:
 
 
 class TestAnyBytes:
-    @PROPERTY
     @given(st.data())
     def test_any_cut_gives_the_same_lines_and_replies(self, data: st.DataObject) -> None:
         stream = data.draw(STREAMS)
@@ -345,7 +344,6 @@ class TestAnyBytes:
         assert heard(data.draw(cuts(stream))) == whole
         assert heard(one_by_one(stream)) == whole
 
-    @PROPERTY
     @given(
         st.lists(
             st.text(st.characters(exclude_characters="\0\r\n\x08\x7f\x15"), max_size=LIMIT // 4), max_size=8
@@ -356,7 +354,6 @@ class TestAnyBytes:
         for end in ("\n", "\r\n", "\r\0", "\r"):
             assert lines_of("".join(line + end for line in lines).encode()) == lines
 
-    @PROPERTY
     @given(st.lists(STREAMS, max_size=5))
     def test_what_is_kept_is_bounded(self, pieces: list[bytes]) -> None:
         decoder = LineDecoder(LIMIT)

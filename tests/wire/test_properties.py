@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from wire.streams import (
     CLASSES,
     CLIENT_CLASSES,
-    PROPERTY,
     SERVER_CLASSES,
     cuts,
     decoded,
@@ -61,13 +60,11 @@ ANYTHING = (
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.type)
 class TestEveryMessage:
-    @PROPERTY
     @given(st.data())
     def test_decodes_to_itself(self, cls: type[Message], data: st.DataObject) -> None:
         message = data.draw(of_class(cls))
         assert decoded(decoding_side(cls), [encode_frame(message)], 2**24 - 1) == ([message], None)
 
-    @PROPERTY
     @given(st.data())
     def test_comes_back_from_json(self, cls: type[Message], data: st.DataObject) -> None:
         message = data.draw(of_class(cls))
@@ -76,7 +73,6 @@ class TestEveryMessage:
         assert from_object(to_object(message), side) == message
         assert from_json(json.dumps(to_object(message)), side) == message  # with everything escaped
 
-    @PROPERTY
     @given(st.data())
     def test_is_the_same_by_frame_and_by_json(self, cls: type[Message], data: st.DataObject) -> None:
         message = data.draw(of_class(cls))
@@ -89,7 +85,6 @@ class TestEveryMessage:
 
 
 class TestStreams:
-    @PROPERTY
     @given(
         st.data(),
         st.lists(messages(CLIENT_CLASSES), max_size=6),
@@ -102,7 +97,6 @@ class TestStreams:
             stream = b"".join(map(encode_frame, sent))
             assert decoded(side, data.draw(cuts(stream)), 2**24 - 1) == (sent, None)
 
-    @PROPERTY
     @given(st.data(), SIDES, LIMITS, ANYTHING)
     def test_the_same_bytes_give_the_same_messages_and_fault_in_any_cut(
         self, data: st.DataObject, side: Side, limit: int, stream: bytes
@@ -111,7 +105,6 @@ class TestStreams:
         assert decoded(side, data.draw(cuts(stream)), limit) == whole
         assert decoded(side, one_by_one(stream), limit) == whole
 
-    @PROPERTY
     @given(st.data(), SIDES, LIMITS, ANYTHING)
     def test_any_bytes_give_only_messages_of_the_other_side_or_a_fault(
         self, data: st.DataObject, side: Side, limit: int, stream: bytes
@@ -123,7 +116,6 @@ class TestStreams:
             assert isinstance(fault, ProtocolError)
             assert fault.code in {ErrorCode.MALFORMED, ErrorCode.TOO_BIG}
 
-    @PROPERTY
     @given(st.data(), SIDES, LIMITS, ANYTHING)
     def test_what_is_kept_is_what_is_not_yet_a_frame(
         self, data: st.DataObject, side: Side, limit: int, stream: bytes
@@ -136,7 +128,6 @@ class TestStreams:
             expected = 0 if decoder.fault else len(unfinished(received))
             assert decoder.buffered_bytes == expected <= limit + 3
 
-    @PROPERTY
     @given(SIDES, LIMITS, ANYTHING)
     def test_any_bytes_give_what_a_plain_reading_of_the_protocol_gives(
         self, side: Side, limit: int, stream: bytes
@@ -146,7 +137,6 @@ class TestStreams:
         code = decoder.fault.code if decoder.fault else None
         assert (found, code, decoder.buffered_bytes) == read_plainly(side, limit, stream)
 
-    @PROPERTY
     @given(LIMITS, ANYTHING)
     def test_what_a_server_decodes_is_what_it_would_encode(self, limit: int, stream: bytes) -> None:
         found, fault = decoded(Side.SERVER, [stream], limit)
@@ -155,7 +145,6 @@ class TestStreams:
         if fault is None:
             assert consumed + unfinished(stream) == stream
 
-    @PROPERTY
     @given(ANYTHING)
     def test_what_a_client_decodes_encodes_and_decodes_to_itself(self, stream: bytes) -> None:
         found, _ = decoded(Side.CLIENT, [stream])
@@ -183,7 +172,6 @@ OBJECTS = st.builds(
 
 
 class TestJson:
-    @PROPERTY
     @given(SIDES, JSON | OBJECTS)
     def test_any_value_gives_only_a_message_of_the_other_side_or_a_fault(
         self, side: Side, shown: object
@@ -198,14 +186,12 @@ class TestJson:
         else:
             assert found.code is ErrorCode.MALFORMED
 
-    @PROPERTY
     @given(SIDES, st.text(max_size=40) | OBJECTS.map(json.dumps), st.integers(0, 60))
     def test_any_text_gives_only_a_message_or_a_fault(self, side: Side, text: str, end: int) -> None:
         for given_text in (text, text[:end]):
             found = from_json(given_text, side)
             assert found is None or isinstance(found, Message | ProtocolError)
 
-    @PROPERTY
     @given(st.data(), st.sampled_from(CLASSES))
     def test_what_cannot_be_a_frame_cannot_be_json(self, data: st.DataObject, cls: type[Message]) -> None:
         values = st.sampled_from(

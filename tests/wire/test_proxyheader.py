@@ -120,6 +120,8 @@ class TestFaults:
             b"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n",
             b"PROXY TCP4 1.2.3.400 1.2.3.4 1 2\r\n",
             b"PROXY TCP4  1.2.3.4 1.2.3.4 1 2\r\n",
+            b"PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n",
+            b"PROXY TCP6 fe80::1%\x1b[2J ::1 1 2\r\n",
             b"PROXY UNKNOWNS\r\n",
             b"PROXY " + b"x" * 101,
             binary(0x11, bytes(11)),

@@ -23,7 +23,13 @@ from wire.websocket_model import (
 )
 
 from chatproto.wire.closing import CloseCode
-from chatproto.wire.encoding import encode_close, encode_frame, encode_header, encode_masked
+from chatproto.wire.encoding import (
+    encode_close,
+    encode_frame,
+    encode_header,
+    encode_masked,
+    encode_message,
+)
 from chatproto.wire.messages import Side
 from chatproto.wire.websocket import Event, Opcode
 
@@ -246,3 +252,26 @@ class TestClose:
     def test_a_code_that_is_no_int(self, code: Any) -> None:
         with pytest.raises(TypeError, match="code is an int"):
             encode_close(code)
+
+
+class TestWholeMessage:
+    """`encode_message` makes of a str or bytes what `encode_frame` makes of its payload."""
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("letter", ["a", "é", "€", "🙂"])
+    def test_text_is_utf8_in_one_frame(self, letter: str, size: int) -> None:
+        text = letter * size
+        assert encode_message(text) == encode_frame(TEXT, text.encode())
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_bytes_are_one_binary_frame(self, size: int) -> None:
+        assert encode_message(b"\xff" * size) == encode_frame(BINARY, b"\xff" * size)
+
+    @pytest.mark.parametrize("message", [bytearray(b"a"), memoryview(b"a"), None, 1])
+    def test_nothing_else_is_a_message(self, message: Any) -> None:
+        with pytest.raises(TypeError, match="a message is a str or bytes, not"):
+            encode_message(message)
+
+    def test_half_a_surrogate_pair_is_no_text(self) -> None:
+        with pytest.raises(UnicodeEncodeError):
+            encode_message("a\ud800")

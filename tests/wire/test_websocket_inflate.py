@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY, cuts, in_two, one_by_one
+from wire.streams import cuts, in_two, one_by_one
 from wire.websocket_model import BINARY, CLOSE, CONTINUATION, MIB, PING, TEXT, decoded, frame
 
 from chatproto.wire.closing import CloseFault
@@ -302,7 +302,6 @@ def messages(draw: st.DrawFn) -> tuple[int, bytes, bool, list[bytes]]:
     return opcode, data, compressed, draw(cuts(deflated(data) if compressed else data))
 
 
-@PROPERTY
 @given(st.data(), st.sampled_from(Side), st.lists(messages(), max_size=5))
 def test_messages_come_out_however_they_are_compressed_fragmented_and_cut(
     data: st.DataObject, side: Side, sent: list[tuple[int, bytes, bool, list[bytes]]]
@@ -323,7 +322,6 @@ def test_messages_come_out_however_they_are_compressed_fragmented_and_cut(
     assert decoded(side, data.draw(cuts(stream)), inflate=Zlib()) == (expected, None)
 
 
-@PROPERTY
 @given(st.data(), st.sampled_from(Side), st.binary(max_size=40), st.sampled_from([20, 1_000]))
 def test_any_compressed_bytes_give_the_same_in_any_cut(
     data: st.DataObject, side: Side, payload: bytes, limit: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from wire.streams import PROPERTY, cuts, one_by_one
+from wire.streams import cuts, one_by_one
 from wire.websocket_model import (
     BINARY,
     CLOSE,
@@ -93,7 +93,6 @@ def encoded(event: Event, to: Side) -> bytes:
 
 
 class TestStreams:
-    @PROPERTY
     @given(st.data(), SIDES, st.lists(MESSAGES | PINGS, max_size=8), st.none() | CLOSES)
     def test_what_is_encoded_comes_out_however_it_is_cut(
         self, data: st.DataObject, side: Side, sent: list[Event], close: Event | None
@@ -103,7 +102,6 @@ class TestStreams:
         assert decoded(side, data.draw(cuts(stream))) == (sent, None)
         assert decoded(side, one_by_one(stream)) == (sent, None)
 
-    @PROPERTY
     @given(st.data(), SIDES, st.lists(MESSAGES, max_size=4), st.lists(PINGS, min_size=1, max_size=3))
     def test_fragments_are_put_together_and_control_frames_go_between(
         self, data: st.DataObject, side: Side, sent: list[Event], pings: list[Event]
@@ -124,7 +122,6 @@ class TestStreams:
             expected.append(event)
         assert decoded(side, data.draw(cuts(stream))) == (expected, None)
 
-    @PROPERTY
     @given(st.data(), SIDES, LIMITS, LIMITS)
     def test_the_same_bytes_give_the_same_in_any_cut(
         self, data: st.DataObject, side: Side, message_limit: int, frame_limit: int
@@ -134,7 +131,6 @@ class TestStreams:
         assert decoded(side, data.draw(cuts(stream)), message_limit, frame_limit) == whole
         assert decoded(side, one_by_one(stream), message_limit, frame_limit) == whole
 
-    @PROPERTY
     @given(st.data(), SIDES, LIMITS, LIMITS)
     def test_any_bytes_give_what_the_rfc_says(
         self, data: st.DataObject, side: Side, message_limit: int, frame_limit: int
@@ -144,7 +140,6 @@ class TestStreams:
         events, fault = decoded(side, [stream], message_limit, frame_limit)
         assert (events, fault and fault.code) == (expected.events, expected.fault)
 
-    @PROPERTY
     @given(st.data(), SIDES, LIMITS)
     def test_what_is_kept_is_what_is_not_yet_an_event(
         self, data: st.DataObject, side: Side, limit: int
@@ -159,7 +154,6 @@ class TestStreams:
 
 
 class TestUtf8:
-    @PROPERTY
     @given(st.data(), SIDES, TEXTS | st.binary(max_size=40))
     def test_text_is_what_python_takes_for_utf_8(
         self, data: st.DataObject, side: Side, payload: bytes
@@ -177,7 +171,6 @@ class TestUtf8:
                 assert got == expected
                 assert (fault and fault.code) == (None if expected else 1007)
 
-    @PROPERTY
     @given(SIDES, TEXTS, st.binary(max_size=4), TEXTS)
     def test_a_fault_is_found_in_the_fragment_that_has_it(
         self, side: Side, before: bytes, odd: bytes, behind: bytes

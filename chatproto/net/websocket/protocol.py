@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,107 +20,68 @@ from zope.interface import implementer
 
 from chatproto.net.sendqueue import SendQueue
 from chatproto.net.sockets import carrier_socket, plain_socket, tune
-from chatproto.net.websocket.interfaces import Application, Opening, WebSocketProtocol, ended
+from chatproto.net.websocket.interfaces import WebSocketProtocol, ended
+from chatproto.net.websocket.passage import BEHIND, Passage
 from chatproto.wire.closing import CloseCode
 from chatproto.wire.connection import End, State, WebSocketConnection
 from chatproto.wire.deflate import Deflate
 from chatproto.wire.handshake import Request
 from chatproto.wire.messages import Side
-from chatproto.wire.websocket import Event, Opcode
 
 if TYPE_CHECKING:
     from chatproto.net.websocket.connections import Connections
 
 __all__ = ["WireProtocol"]
 
-EVENTS_PER_TURN = 100
-"""Messages of one peer that the application is given before other connections have their turn."""
-
-BYTES_PER_TURN = 1_048_576
-"""And about so many bytes of them."""
-
-INFLATED_AT_A_TIME = 2_048
-"""Compressed bytes that are decoded before the application has what came of them: a thousandfold, at most."""
-
-# Why nothing is read from the peer, as bits.
+# Why nothing is read from the peer, as bits, beside BEHIND.
 ASKED = 1  # the application wants it so
 _FULL = 2  # the peer does not take what it is sent
-_BEHIND = 4  # messages wait for their turn
 _UNDECIDED = 8  # much has come behind an opening handshake that is not decided on
 
 _log = Logger(namespace="chatproto.net.websocket")
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
-class WireProtocol:
+class WireProtocol(Passage):
     """What the transport below a WebSocket calls; `WebSocketTransport` adds what its application does."""
 
     __slots__ = (
         "__weakref__",
-        "_application",
-        "_connection",
-        "_connections",
-        "_content",
-        "_filled",
         "_has_input",
-        "_heard",
-        "_high_water_bytes",
-        "_inflates",
         "_input_has_ended",
+        "_is_broken",
         "_is_ending",
         "_lost",
-        "_paused",
-        "_pending",
-        "_ping",
         "_producer",
         "_progress_bytes",
-        "_silenced",
         "_transport",
-        "_unread",
         "_was_behind",
         "deadline_tick",
-        "opening",
-        "queue",
         "request",
-        "rtt_s",
         "subprotocol",
     )
 
     def __init__(self, connections: Connections, side: Side) -> None:
         limits = connections.limits
         self._connections = connections
-        self._content: Callable[[Any], str | bytes] | None = None
         self._transport: ITransport | None = None
-        self._application: Application | None = None
         self._connection = WebSocketConnection(
             side, self._write, limits.max_message_bytes, limits.max_frame_bytes or None, defers_ending=True
         )
         self._high_water_bytes = limits.max_queued_bytes // 2
-        self._filled = False
         self._has_input = True  # the peer has not shut its side
-        self._inflates = False
         self._input_has_ended = False  # and the application has been told
         self._is_ending = False  # there is a deadline for that
+        self._is_broken = False  # and for that
         self._lost: Failure | None = None  # what the transport below has ended with
-        self._silenced = False  # the application is to get no more messages
-        self._paused = 0
-        self._pending: deque[Event] | None = None  # decoded, and not delivered yet
-        self._unread: deque[memoryview] | None = None  # and what comes behind that
         self._producer: IPushProducer | None = None
-        self._heard = False  # anything, since the last look
-        self._ping: tuple[bytes, float] | None = None  # the one that is to be answered, and when it was sent
         self._progress_bytes = 0  # how far the peer was at the last look
         self._was_behind = False  # and whether something had not reached it
         self.deadline_tick = 0
-        self.opening: Opening | None = None
-        self.queue: SendQueue
-        """What waits for the peer."""
         self.request: Request | None = None
         """What the client asked for; None in a client."""
         self.subprotocol: str | None = None
         """What was agreed on."""
-        self.rtt_s: float | None = None
-        """The seconds from the last ping of the layer's own to its pong; None before the first."""
 
     # --- for the opening ----------------------------------------------------------------------------------
 
@@ -152,11 +112,6 @@ class WireProtocol:
     def is_secure(self) -> bool:
         """Whether the peer speaks TLS with this side."""
         return ISSLTransport.providedBy(self._transport)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether messages can be sent, for all that is known here."""
-        return self._connection.state is State.OPEN
 
     @property
     def is_handshaking(self) -> bool:
@@ -192,6 +147,7 @@ class WireProtocol:
             self._connection.max_message_bytes = max_message_bytes
         self._connection.accepted(deflate)
         self._inflates = deflate is not None
+        self._sends_plainly = deflate is None and self._connection.side is Side.SERVER
         self.subprotocol = subprotocol
         self.queue.form = self._connection.shared_form(content)
         self._content = content
@@ -211,87 +167,6 @@ class WireProtocol:
 
     # --- from the transport -------------------------------------------------------------------------------
 
-    def dataReceived(self, data: bytes) -> None:
-        """Take bytes in, in any cut (IProtocol)."""
-        opening = self.opening
-        if opening is not None:
-            opening.receive(data)
-            return
-        self._heard = True
-        if self._pending is None and not self._inflates and not self._paused:
-            events = self._connection.receive(data)
-            if len(events) == 1:
-                self._deliver(events[0])
-            elif events:
-                self._pending = deque(events)
-                self._work()
-                return
-            self._after_receiving()
-            return
-        if self._unread is None:
-            self._unread = deque()
-        self._unread.append(memoryview(data))
-        if not self._paused:
-            self._work()
-
-    def _work(self) -> None:
-        """Give the application what has come, as much as one turn has room for.
-
-        What is inflated takes room too: there may be no message in it, or none that anybody gets.
-        """
-        left_events, left_bytes = EVENTS_PER_TURN, BYTES_PER_TURN
-        connection = self._connection
-        while not self._paused:
-            pending = self._pending
-            if (left_events <= 0 or left_bytes <= 0) and (pending or self._unread):
-                self._pause(_BEHIND)
-                self._connections.clock.callLater(0, self._go_on)
-                break
-            if not pending:
-                left_bytes += connection.inflated_bytes
-                self._pending = self._next_events()
-                left_bytes -= connection.inflated_bytes
-                if self._pending is None:
-                    break
-                continue
-            event = pending.popleft()
-            left_events -= 1
-            left_bytes -= len(event.data)
-            self._deliver(event)
-        self._after_receiving()
-
-    def _next_events(self) -> deque[Event] | None:
-        """The events of the next unread bytes, perhaps none; None when all bytes are read."""
-        unread = self._unread
-        if not unread or self._connection.is_over or self._connection.ending is not None:
-            self._unread = None
-            return None
-        piece = unread.popleft()
-        if self._inflates and len(piece) > INFLATED_AT_A_TIME:
-            unread.appendleft(piece[INFLATED_AT_A_TIME:])
-            piece = piece[:INFLATED_AT_A_TIME]
-        return deque(self._connection.receive(piece))
-
-    def _deliver(self, event: Event) -> None:
-        """Tell the application of one message or pong."""
-        application = self._application
-        if self._silenced or application is None:
-            return
-        data: Any = event.data
-        opcode = event.opcode
-        try:
-            if opcode is Opcode.TEXT:
-                application.textMessageReceived(data)
-            elif opcode is Opcode.BINARY:
-                application.bytesMessageReceived(data)
-            elif not data.startswith(self._connections.ping_mark):
-                application.pongReceived(data)
-            elif self._ping is not None and data == self._ping[0]:
-                self.rtt_s = self._connections.clock.seconds() - self._ping[1]
-                self._ping = b"", self._ping[1]  # measured
-        except Exception:
-            self._application_raised(f"{opcode.name} message")
-
     def _application_raised(self, where: str) -> None:
         """It is not the peer's fault, but there is nobody any more to talk to."""
         _log.failure("the application of a WebSocket raised: {where}", where=where)
@@ -300,16 +175,11 @@ class WireProtocol:
             self._connection.fail(CloseCode.INTERNAL_ERROR, "the application failed")
             self._begin_closing()
 
-    def _after_receiving(self) -> None:
-        connection = self._connection
-        if connection.state is State.OPEN:
-            if connection.ending is not None:
-                if not (self._pending or self._paused or self._input_has_ended):
-                    self._end_input(connection.ending)
-            elif self.queue.queued_bytes > self._high_water_bytes and not self._filled:
-                self._fill()  # of pongs
-        elif connection.is_over and not self._pending:
-            self._begin_closing()
+    def _peer_ended(self) -> None:
+        """The peer has ended it, and what came before that is delivered, or waits for its turn."""
+        ending = self._connection.ending
+        if ending is not None and not (self._pending or self._paused or self._input_has_ended):
+            self._end_input(ending)
 
     def _own_method(self, name: str) -> Callable[..., object] | None:
         """A method that the application need not have; None where it has none of its own.
@@ -338,7 +208,7 @@ class WireProtocol:
     # --- pausing ------------------------------------------------------------------------------------------
 
     def _pause(self, why: int) -> None:
-        if self._lost is not None and why != _BEHIND:
+        if self._lost is not None and why != BEHIND:
             return  # what had come is delivered, and it is over
         if not self._paused and self._transport is not None:
             self._transport.pauseProducing()  # type: ignore[attr-defined]
@@ -352,16 +222,16 @@ class WireProtocol:
             return
         if self._pending or self._unread or (self._connection.ending and not self._input_has_ended):
             # Whoever resumes may be in the middle of something: what waits is delivered in another turn.
-            self._paused = _BEHIND
+            self._paused = BEHIND
             self._connections.clock.callLater(0, self._go_on)
         else:
             self._read_on()
 
     def _go_on(self) -> None:
         """Another turn for what has come, and has not been delivered."""
-        if not self._paused & _BEHIND:
+        if not self._paused & BEHIND:
             return
-        self._paused &= ~_BEHIND
+        self._paused &= ~BEHIND
         if not self._paused:
             self._work()
             if not self._paused:
@@ -421,13 +291,19 @@ class WireProtocol:
         except Exception:
             self._application_raised("sendQueueStalled")
 
+    def queueBroken(self) -> None:
+        """The peer is gone (SendQueue's owner). What it sent before is delivered, for so long at most."""
+        if self.opening is None and not self._is_ending:
+            self._is_broken = True
+            self._connections.deadlines.set(self, self._connections.limits.close_timeout_s)
+
     # --- liveness -----------------------------------------------------------------------------------------
 
     def deadlinePassed(self) -> None:
         """The peer had the time for its handshake, its pong, or its part of the closing (Deadlines)."""
         if self.opening is not None:
             self.opening.timed_out()
-        elif self._connection.state is not State.OPEN:
+        elif self._is_broken or self._connection.state is not State.OPEN:
             self.abortConnection()
         elif self._connection.ending is not None and self._input_has_ended:
             self._end_input(self._connection.ending)
@@ -509,10 +385,10 @@ class WireProtocol:
         if not self._is_ending:
             self._is_ending = True
             self._connections.deadlines.set(self, self._connections.limits.close_timeout_s)
-        if self._paused & ~_BEHIND:
+        if self._paused & ~BEHIND:
             # What comes is read, and thrown away but for the close frame: to close a socket with unread input
             # would reset the connection, and take the last words from the peer.
-            self._paused &= _BEHIND
+            self._paused &= BEHIND
             if not self._paused:
                 self._read_on()
                 if self._pending or self._unread:
@@ -559,14 +435,14 @@ class WireProtocol:
         self.queue.discard()
         self._connection.output_lost()
         self._connections.deadlines.clear(self)
-        self._paused &= _BEHIND
+        self._paused &= BEHIND
         if not self._paused:
             self._work()
         self._end(reason)
 
     def _end(self, reason: Failure) -> None:
         """There is no transport any more: tell everybody, if nothing waits to be delivered."""
-        if self._paused & _BEHIND:
+        if self._paused & BEHIND:
             return
         connection, connections = self._connection, self._connections
         connection.lost()

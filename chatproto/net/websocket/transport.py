@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.logger import Logger
 
@@ -12,9 +10,8 @@ from chatproto.net.websocket.protocol import ASKED, WireProtocol
 from chatproto.wire.connection import State
 from chatproto.wire.http import Refusal
 from chatproto.wire.messages import Side
-from chatproto.wire.prepared import Prepared
 
-__all__ = ["WebSocketTransport", "broadcast"]
+__all__ = ["WebSocketTransport"]
 
 _log = Logger(namespace="chatproto.net.websocket")
 
@@ -49,34 +46,6 @@ class WebSocketTransport(WireProtocol):
         return self.is_handshaking
 
     # --- for the application: sending ---------------------------------------------------------------------
-
-    def sendTextMessage(self, text: str) -> None:
-        """Send a text message. Raises UnicodeEncodeError for half a surrogate pair."""
-        if not isinstance(text, str):
-            raise TypeError(f"a text message is a str, not {type(text).__name__}")
-        self._connection.send(text)
-        if self.queue.queued_bytes > self._high_water_bytes:
-            self._fill()
-
-    def sendBytesMessage(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a binary message. Bytes are not copied; what can change is."""
-        if isinstance(data, str):
-            raise TypeError("a binary message is bytes, not str")
-        self._connection.send(data)
-        if self.queue.queued_bytes > self._high_water_bytes:
-            self._fill()
-
-    def send(self, message: Prepared) -> None:
-        """Send what many are sent; it is encoded, and compressed, once for all of a class (`broadcast`)."""
-        queue, connection = self.queue, self._connection
-        if connection.state is not State.OPEN:
-            connection.send(message.source)  # which is without effect, or too early
-        elif queue.form is not None:
-            queue.write(message.encoded(queue.form))
-        else:
-            connection.send(message.source if self._content is None else self._content(message.source))
-        if queue.queued_bytes > self._high_water_bytes:
-            self._fill()
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping, with at most 125 bytes; the answer goes to `pongReceived`."""
@@ -131,15 +100,3 @@ class WebSocketTransport(WireProtocol):
     def getHost(self) -> IAddress | None:
         """The address of this side; None once the connection is gone."""
         return None if self._transport is None else self._transport.getHost()
-
-
-def broadcast(transports: Iterable[WebSocketTransport], message: Prepared | str | bytes) -> None:
-    """Send *message* to all of *transports*; it is encoded once for each class of them, and compressed once.
-
-    It waits for nobody: it goes out at the end of the reactor's turn, and a connection that takes too little
-    of it is broken as too slow, by itself. One whose opening handshake is not over is left out.
-    """
-    prepared = message if isinstance(message, Prepared) else Prepared(message)
-    for transport in list(transports):
-        if transport.is_open:
-            transport.send(prepared)

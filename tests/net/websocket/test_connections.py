@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -216,3 +219,21 @@ class OnRealSockets(WebSocketCase):
 
 class OnRealSocketsByResource(OnRealSockets):
     as_resource = True
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep what they keep")
+def test_what_reads_need_in_turn_is_not_asked_of_the_system_each_time() -> None:
+    code = (
+        "import resource\n"
+        "from twisted.internet.task import Clock\n"
+        "from chatproto.websocket import WebSocketFactory\n"
+        "WebSocketFactory(None, reactor=Clock())\n"
+        "def page_faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def read_much(): [bytearray(65_536) for _ in range(24)]\n"
+        "for _ in range(10): read_much()\n"
+        "before = page_faults()\n"
+        "for _ in range(20): read_much()\n"
+        "print(page_faults() - before)\n"
+    )
+    faults = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert int(faults.stdout) < 100  # of 4 KiB each, where 30 MiB were needed in turn

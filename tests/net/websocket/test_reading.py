@@ -15,7 +15,7 @@ from wire.streams import one_by_one
 from wire.talkers import SIDES
 from wire.websocket_model import BINARY, CLOSE, PING, TEXT, frame
 
-from chatproto.net.websocket.protocol import BYTES_PER_TURN, EVENTS_PER_TURN
+from chatproto.net.websocket.passage import BYTES_PER_TURN, EVENTS_PER_TURN
 from chatproto.websocket import ConnectionClosed, Deflate, WebSocketLimits
 from chatproto.wire.messages import Side
 from chatproto.wire.websocket import Opcode

@@ -16,6 +16,7 @@ from wire.talkers import SIDES
 from wire.websocket_model import BINARY, PING, TEXT
 from zope.interface import implementer
 
+from chatproto.net.sendqueue import SendQueue
 from chatproto.websocket import ConnectionBroken, PreparedMessage, WebSocketLimits
 from chatproto.wire.messages import Side
 from chatproto.wire.websocket import Event, Opcode
@@ -392,3 +393,32 @@ class TestLargeMessages(WebSocketCase):
             assert queue_told(application) == ["Filled"], kind
             assert peak_bytes < 10 * MOST_BYTES, kind
             peer.end.close()
+
+
+class TestAnswersWithinARead:
+    """What is sent to whoever is just heard goes out at the end of that read."""
+
+    def test_all_answers_to_one_read_go_out_in_one_piece_before_the_turn_ends(self) -> None:
+        place = Place(Side.SERVER, Echo())
+        written: list[bytes] = []
+        place.line.write = written.append  # type: ignore[assignment,method-assign]
+        place.line.send(place.frame(TEXT, b"one") + place.frame(TEXT, b"two"))
+        assert written == [b"\x81\x03one\x81\x03two"]
+
+    def test_they_wait_for_the_turn_where_others_get_something_in_it(self) -> None:
+        def tell(application: Recorder) -> None:
+            second.transport.sendTextMessage("to you")
+            application.transport.sendTextMessage("to me")
+
+        place = Place(Side.SERVER, Recorder(textMessageReceived=tell))
+        second = Place(Side.SERVER, Recorder())
+        second.line.producer = None
+        second.transport.queue = SendQueue(
+            second.line, second.transport, place.connections.turn, None, MOST_BYTES
+        )
+        written: list[bytes] = []
+        place.line.write = written.append  # type: ignore[assignment,method-assign]
+        place.line.send(place.frame(TEXT, b"hi"))
+        assert written == []
+        place.turn()
+        assert written == [b"\x81\x05to me"]
