@@ -11,9 +11,9 @@ from shared.store import Store
 __all__ = ["failures", "store"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lasting_store() -> Iterator[Store]:
-    """One that nobody harms."""
+    """One for all tests of a module, which nobody harms."""
     with Store() as store:
         yield store
 
