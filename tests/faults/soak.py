@@ -30,7 +30,8 @@ from server.asking import figures
 from server.connecting import context
 
 from chatproto.history import __main__ as history
-from chatproto.wire.messages import End, History, Search
+from chatproto.limits import Limits
+from chatproto.wire.messages import Ack, End, History, Say, Search
 
 __all__ = ["soak"]
 
@@ -45,6 +46,10 @@ PERIOD_S = 0.5
 
 CHURN_S = 1.5
 """How often one of those who come and go does so."""
+
+N_FILLED = 20
+LONG_CHARS = 4_000
+"""In so many rooms somebody fills SQLite's caches, 80 MiB in all, before anything is measured."""
 
 LEAST_AWAY_S, MOST_AWAY_S = 1.0, 3.0
 
@@ -94,11 +99,23 @@ def _warm_up(server: SoakServer) -> None:
         crowd.run_until(lambda: all(person.is_done for person in people), "everybody has everything")
         for person in people:
             person.leave(Caller.close)
-    reader = server.join("reader", "early")
-    reader.send(Search("early", "says", 10), History("early", 0, 10))
-    reader.gather(lambda: len(reader.of(End)) == 3, "what was asked for")
-    reader.close()
+    for number in range(N_FILLED):
+        _fill(server, f"full{number}")
     _empty(server)
+
+
+def _fill(server: SoakServer, room: str) -> None:
+    """Say as much as anybody may at once, look back at it and search it: SQLite keeps that in its caches.
+
+    They are bounded, and would else grow for as long as the file does.
+    """
+    ids = range(1, Limits().message_burst)
+    speaker = server.join(f"from-{room}", room)
+    speaker.send(*(Say(id, room, f"early {id} ".ljust(LONG_CHARS, "x")) for id in ids))
+    speaker.gather(lambda: len(speaker.of(Ack)) == len(ids), "everything is kept")
+    speaker.send(Search(room, "early", 10), History(room, 0, len(ids)))
+    speaker.gather(lambda: len(speaker.of(End)) == 3, "what was asked for")
+    speaker.close()
 
 
 def _empty(server: SoakServer) -> dict[str, float]:

@@ -28,7 +28,7 @@ N_ARCHIVED = 20_000
 ACCOUNT = "root"
 """Somebody has it, with a password that nobody guesses."""
 
-FEW_IN_MEMORY = ("--max-room-log-messages", "200", "--max-rooms", "500")
+FEW_IN_MEMORY = ("--max-room-log-messages", "200", "--max-rooms", "500", "--max-log-bytes", str(2**24))
 """What the server remembers beside the file is full before memory is looked at, however short the soak."""
 
 
