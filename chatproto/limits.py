@@ -328,6 +328,13 @@ class Limits:
         why="a restart takes about as long",
         effect=Effect.AT_ONCE,
     )
+    lease_s: float = _bound(
+        10.0,
+        "seconds after which servers that share rooms take one that is not heard of for gone with its people",
+        1.0,
+        MOST_S,
+        why="a server that is only busy is heard of four times in it, and nobody waits long for a dead one",
+    )
     max_returns_per_s: float = _bound(
         500.0,
         "people that are told to come back in one second",

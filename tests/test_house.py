@@ -29,7 +29,10 @@ MAY_IMPORT = {
     "accounts": {"rooms"},
     "page": set[str](),
     "net": {"rooms", "wire", "limits", "text"},
-    "server": {"accounts", "control", "history", "net", "rooms", "wire", "limits", "text", "version"},
+    "server": {
+        *("accounts", "control", "history", "shared", "net", "rooms", "wire", "limits", "text", "version"),
+    },
+    "shared": {"rooms", "wire", "limits", "text"},
     "history": {"rooms", "wire", "limits", "text"},
     "control": {"text", "version"},
     "websocket": {"net", "wire", "limits"},

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from chatproto.limits import Limits
 from chatproto.rooms.account import Authenticate, IAccount
+from chatproto.rooms.elsewhere import Elsewhere
 from chatproto.rooms.guesses import Guesses
 from chatproto.rooms.ledger import Ledger
 from chatproto.rooms.log import MemoryLog, Receipt, Receipts, RoomLog
@@ -39,7 +40,8 @@ class Hub:
     unless another is given. *default_room* is what an empty room's name means. With *authenticate* people may
     log in, and with *login_required* they must; *operators* are accounts that may moderate, beside those that
     say so themselves. *reserved* says for which account a nickname is kept. *ledger* keeps bans and mutes,
-    and writes down what operators do; its rules are in force from the beginning.
+    and writes down what operators do; its rules are in force from the beginning. *elsewhere* are the people
+    of other servers on the same log.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Hub:
         operators: Collection[str] = (),
         reserved: Reserved | None = None,
         ledger: Ledger | None = None,
+        elsewhere: Elsewhere | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         if login_required and authenticate is None:
@@ -76,6 +79,7 @@ class Hub:
         self.reservations = Reservations(reserved, self.limits.max_nick_chars)
         self.moderation = Moderation(self.now_ms)
         self.orders = Orders(self, ledger)
+        self.elsewhere = elsewhere
         self.record = Record()
         self.told = Receipts(self.limits.max_remembered_ids)
         self.is_telling = False
@@ -114,7 +118,15 @@ class Hub:
         for room in list(session.members):
             self.leave(session, room, reason)
         if session.name is not None:
-            self.nicks.release(session.name, session)
+            self.release(session.name, session)
+        if session.granted is not None:
+            self.release(session.granted, session)
+
+    def release(self, name: Nick, session: Session, but: Nick | None = None) -> None:
+        """*session* has no right to a nickname any more, here and elsewhere; *but* is one that it keeps."""
+        self.nicks.release(name, session)
+        if self.elsewhere is not None:
+            self.elsewhere.release(name, session, but)
 
     def revise_accounts(self, revise: Callable[[IAccount], IAccount | None]) -> None:
         """What is known of accounts has changed: sessions of those that *revise* makes None of are ended."""
@@ -139,10 +151,14 @@ class Hub:
         if room is None:
             self.log.enter(room_name)
             room = self.rooms[room_name] = Room(room_name, self.limits.announce_limit)
+            if self.elsewhere is not None:
+                room.strangers = self.elsewhere.people(room_name)
         member = Member(session, room, session.outlet.publish)
         room.add(member)
         session.members[room_name] = member
         self.record.joined(session, room_name)
+        if self.elsewhere is not None:
+            self.elsewhere.entered(room_name, session)
         if room.is_announced:
             self._tell(partial(room.announce, Prepared(Joined(room_name, session.nick_text)), session.id))
         return member
@@ -154,27 +170,46 @@ class Hub:
             return
         is_announced = room.is_announced
         # First out, then told of: nothing that they do about it finds the one who left still there.
-        self._take_out(session, room)
+        self._take_out(session, room, reason)
         self.record.left(session, room_name, reason)
         if is_announced:
             self._tell(partial(room.announce, Prepared(Left(room_name, session.nick_text, reason))))
 
-    def _take_out(self, session: Session, room: Room) -> None:
+    def _take_out(self, session: Session, room: Room, reason: str) -> None:
         member = room.remove(session.id)
         if member is not None:
             session.left(member)
         if not room.members and self.rooms.get(room.name) is room:
             del self.rooms[room.name]
             self.log.leave(room.name)
+        if member is not None and self.elsewhere is not None:
+            self.elsewhere.left(room.name, session, reason)
 
     def announce_renamed(self, session: Session, old: str) -> None:
         """Tell everyone who shares a room with *session*, once each, and the session itself."""
         self.record.renamed(session, old)
         shared: dict[Session, list[Member]] = {session: list(session.members.values())}
-        for own in session.members.values():
-            for member in own.room.everyone():
+        self._announce_renamed(shared, session.members, Renamed(old, session.nick_text))
+        if self.elsewhere is not None:
+            self.elsewhere.renamed(session)
+
+    def announce_stranger(self, room_name: str, message: Joined | Left) -> None:
+        """Tell everyone in a room of somebody who came or went on another server."""
+        room = self.rooms.get(room_name)
+        if room is not None and room.is_announced:
+            self._tell(partial(room.announce, Prepared(message)))
+
+    def announce_stranger_renamed(self, rooms: Iterable[str], old: str, new: str) -> None:
+        """Tell everyone in *rooms*, once each, that somebody on another server has another nickname."""
+        self._announce_renamed({}, rooms, Renamed(old, new))
+
+    def _announce_renamed(
+        self, shared: dict[Session, list[Member]], rooms: Iterable[str], message: Renamed
+    ) -> None:
+        for room in map(self.rooms.get, rooms):
+            for member in room.everyone() if room is not None else ():
                 shared.setdefault(member.session, []).append(member)
-        prepared = Prepared(Renamed(old, session.nick_text))
+        prepared = Prepared(message)
         for other, members in shared.items():
             self._tell(partial(other.announce, prepared, *members))
 
@@ -187,7 +222,7 @@ class Hub:
         were_in = [(session, list(session.members.values())) for session in ending]
         for session, members in were_in:
             for member in members:
-                self._take_out(session, member.room)
+                self._take_out(session, member.room, "shutdown")
         for session, members in were_in:
             for member in members:
                 if member.room.is_announced:

@@ -69,11 +69,13 @@ class Found:
 class RoomLog(Protocol):
     """Where the messages of rooms are kept. Every answer may be a Deferred, and need not be one."""
 
-    epoch: int
-    """Changes when sequence numbers start anew; from 1 to 2^53 - 1."""
+    @property
+    def epoch(self) -> int:
+        """Changes when sequence numbers start anew; from 1 to 2^53 - 1."""
 
-    trouble: str
-    """Why nothing can be kept at the moment, as part of a sentence; empty if all is well."""
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be kept at the moment, as part of a sentence; empty if all is well."""
 
     def start(self, kept: Kept) -> None:
         """Have *kept* called for every message from now on.

@@ -131,6 +131,12 @@ class Moderation:
         for rule in rules:
             self.set(rule)
 
+    def replace(self, rules: Iterable[Rule]) -> None:
+        """Have *rules* in force and no others."""
+        for place in list(self._rules):
+            self._forget(place)
+        self.load(rules)
+
     def set(self, rule: Rule) -> bool:
         """Have *rule* in force, in place of an earlier one for the same; False if there are too many."""
         self._drop_ended()

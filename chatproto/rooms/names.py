@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -127,6 +127,10 @@ class Nicknames(Generic[Owner]):
         """How many nicknames are held; an owner may hold several."""
         return len(self._held)
 
+    def __iter__(self) -> Iterator[Nick]:
+        """All nicknames that are held."""
+        return iter(self._held)
+
     def claim(self, nick: Nick, owner: Owner) -> Owner | None:
         """Give `nick` to `owner`: None if it is now theirs, else who holds the name that stands in the way.
 
@@ -186,17 +190,21 @@ class Nicknames(Generic[Owner]):
 
         Never raises: what is no nickname is held by nobody.
         """
+        key = self.key_of(text)
+        share = None if key is None else self._keys.get(key)
+        return None if share is None else share.owner
+
+    def key_of(self, text: str) -> str | None:
+        """The comparison form of `text`, RFC 8266, section 2.4; None for what nobody can hold."""
         if len(text) > 4 * self._max_chars:
             return None
         if text.isascii():
-            key = text.strip(" ").lower()
-        else:
-            try:
-                key = _profiles()[1].enforce(text)
-            except UnicodeEncodeError:
-                return None
-        share = self._keys.get(key)
-        return None if share is None else share.owner
+            return text.strip(" ").lower()
+        try:
+            key: str = _profiles()[1].enforce(text)
+        except UnicodeEncodeError:
+            return None
+        return key
 
 
 def check_room(text: str, max_chars: int = 64) -> None:

@@ -202,15 +202,49 @@ class Orders:
         """
         if order.target.kind in (Kind.MESSAGE, Kind.LAST):
             return self._remove_message(order, by)
+        elsewhere = self._hub.elsewhere
+        if elsewhere is not None and not elsewhere.is_reachable:
+            raise OrderRefused(
+                ErrorCode.RATE_LIMITED, "other servers cannot be reached at the moment; nothing was done"
+            )
         if order.action is Action.KICK:
             return self._kick(order, by)
         if order.action in (Action.BAN, Action.MUTE):
             return self._restrict(order, by, session)
         return self._lift(order, by, session)
 
+    def follow(self, order: Order, until_ms: int) -> None:
+        """Do here what was ordered, and written down, on another server; a rule ends at *until_ms*."""
+        if order.action is Action.KICK:
+            self._put_out(self._concerned(order), order, f"kicked out of {order.place}")
+        elif order.action in (Action.BAN, Action.MUTE):
+            if self._set(order, until_ms):
+                self._take_effect(order, None)
+        elif self._hub.moderation.lift(_LIFTED[order.action], order.room, order.target):
+            self._take_effect(order, None)
+
+    def _spread(self, order: Order, until_ms: int = 0) -> None:
+        if self._hub.elsewhere is not None:
+            self._hub.elsewhere.spread(order, until_ms)
+
+    def _set(self, order: Order, until_ms: int) -> bool:
+        rule = Rule(order.action, order.room, order.target, until_ms, order.reason)
+        return self._hub.moderation.set(rule)
+
     def _kick(self, order: Order, by: str) -> str | Deferred[str]:
+        elsewhere = self._hub.elsewhere
+        if elsewhere is None:
+            return self._kick_out(order, by, False)
+        if order.target.kind is Kind.NICK:
+            there = elsewhere.find(order.target.value, order.room)
+            kicked: Deferred[str] = there.addCallback(partial(self._kick_out, order, by))
+            return kicked
+        # Whom else it concerns nobody knows but the others.
+        return self._kick_out(order, by, True)
+
+    def _kick_out(self, order: Order, by: str, may_be_elsewhere: bool) -> str | Deferred[str]:
         sessions = self._concerned(order)
-        if not sessions:
+        if not sessions and not may_be_elsewhere:
             is_here = "is here" if order.room == EVERYWHERE else f"is in {order.room}"
             one = order.target.kind is Kind.NICK
             nobody = (
@@ -221,40 +255,39 @@ class Orders:
             raise OrderRefused(ErrorCode.NO_SUCH_NICK, nobody)
         done = f"kicked out of {order.place}"
         self._put_out(sessions, order, done)
+        self._spread(order)
         return self._keep(order, by, f"{order.shown} was {done}")
 
     def _restrict(self, order: Order, by: str, operator: Session | None) -> str | Deferred[str]:
         until_ms = self._hub.now_ms() + order.seconds * 1000 if order.seconds else 0
-        rule = Rule(order.action, order.room, order.target, until_ms, order.reason)
-        if not self._hub.moderation.set(rule):
+        if not self._set(order, until_ms):
             raise OrderRefused(ErrorCode.NOT_SUPPORTED, "there are too many bans and mutes; lift some first")
+        self._spread(order, until_ms)
+        return self._keep(order, by, self._take_effect(order, operator))
+
+    def _take_effect(self, order: Order, operator: Session | None) -> str:
+        """Let those who are here feel a rule that is new, or is no more; what was done, in words."""
         sessions = self._concerned(order)
-        term = f" for {order.seconds} s" if order.seconds else ""
+        term = f" for {order.seconds} s" if order.seconds and order.action not in _LIFTED else ""
         if order.target.kind is Kind.ALL:
             done = f"{order.place} was {_DONE_TO_ALL[order.action]}{term}"
             self._inform([one for one in sessions if one is not operator], f"{done}{_because(order)}")
-            return self._keep(order, by, done)
+            return done
         done = f"{_DONE[order.action]} {order.place}{term}"
         if order.action is Action.BAN:
             self._put_out(sessions, order, done)
         else:
             self._inform(sessions, f"you were {done}{_because(order)}")
-        return self._keep(order, by, f"{order.shown} was {done}")
+        return f"{order.shown} was {done}"
 
     def _lift(self, order: Order, by: str, operator: Session | None) -> str | Deferred[str]:
-        action = Action.BAN if order.action is Action.UNBAN else Action.MUTE
+        action = _LIFTED[order.action]
         what = f"{_DONE[action]} {order.place}"
         if not self._hub.moderation.lift(action, order.room, order.target):
             is_all = order.target.kind is Kind.ALL
             return f"not everybody was {what}" if is_all else f"{order.shown} was not {what}"
-        sessions = self._concerned(order)
-        if order.target.kind is Kind.ALL:
-            done = f"{order.place} was {_DONE_TO_ALL[order.action]}"
-            self._inform([one for one in sessions if one is not operator], f"{done}{_because(order)}")
-            return self._keep(order, by, done)
-        done = f"{_DONE[order.action]} {order.place}"
-        self._inform(sessions, f"you were {done}{_because(order)}")
-        return self._keep(order, by, f"{order.shown} was {done}")
+        self._spread(order)
+        return self._keep(order, by, self._take_effect(order, operator))
 
     def _concerned(self, order: Order) -> list[Session]:
         """Whom it is about, of those who are there."""
@@ -386,6 +419,8 @@ _CONCERNS: dict[Kind, Callable[[str, Session], bool]] = {
     Kind.ADDRESS: _is_from,
     Kind.ALL: lambda _, session: True,
 }
+
+_LIFTED: dict[int, Action] = {Action.UNBAN: Action.BAN, Action.UNMUTE: Action.MUTE}
 
 _DONE: dict[int, str] = {
     Action.BAN: "banned from",

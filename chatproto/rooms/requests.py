@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.rooms.elsewhere import Refused
 from chatproto.rooms.log import Found, NotStored, Receipt
 from chatproto.rooms.logins import log_in
 from chatproto.rooms.moderation import EVERYWHERE, Action, Kind
@@ -95,10 +96,10 @@ def _join(session: Session, message: Join) -> None:
     if there is None and len(hub.rooms) >= hub.limits.max_rooms:
         hub.record.limited("max_rooms")
         return session.refuse(ErrorCode.TOO_MANY_ROOMS, "the server is full of rooms; use one that exists")
-    if there is not None and 0 < hub.limits.max_people_per_room <= len(there.members):
+    if there is not None and 0 < hub.limits.max_people_per_room <= there.total:
         hub.record.limited("max_people_per_room")
         return session.refuse(
-            ErrorCode.RATE_LIMITED, f"the room is full: {len(there.members):,} people are in it; try later"
+            ErrorCode.RATE_LIMITED, f"the room is full: {there.total:,} people are in it; try later"
         )
     if session.name is None and 0 < hub.limits.max_sessions <= hub.n_people:
         hub.record.limited("max_sessions")
@@ -113,10 +114,10 @@ def _join(session: Session, message: Join) -> None:
     preparing = hub.log.prepare(room)
     if preparing is not None:
         return session.postpone(message, preparing)
-    if message.limit and session.must_wait_to_read(message):
+    if message.limit and session.granted is None and session.must_wait_to_read(message):
         return None
     if session.name is None:
-        if not _claim(session, name):
+        if not _claim(session, name, message):
             return None
         session.open(name)
     member = hub.enter(session, room)
@@ -126,9 +127,13 @@ def _join(session: Session, message: Join) -> None:
     return None
 
 
-def _claim(session: Session, name: Name) -> bool:
-    """Let them have a nickname; False after the error is sent."""
+def _claim(session: Session, name: Name, request: Message) -> bool:
+    """Let them have a nickname; False after the error is sent, or where *request* is taken up again later."""
     hub = session.hub
+    granted, session.granted = session.granted, None
+    if granted is not None and granted != name:
+        # The request for which they had it came to nothing after all.
+        hub.release(granted, session, session.name)
     owner = hub.reservations.account_of(name)
     if owner is not None and owner != session.account:
         session.refuse(
@@ -144,7 +149,31 @@ def _claim(session: Session, name: Name) -> bool:
         holder = hub.nicks.claim(name, session)
     if holder is not None:
         session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
-    return holder is None
+        return False
+    if hub.elsewhere is None or granted == name:
+        return True
+    session.hold()
+    asking = hub.elsewhere.claim(name, session)
+    asking.addBoth(partial(_claimed, session, name, request)).addErrback(session.give_up)
+    return False
+
+
+def _claimed(session: Session, name: Name, request: Message, outcome: bool | Failure) -> None:
+    """Other servers let them have a nickname, or not."""
+    session.release()
+    if outcome is True and not session.ended:
+        session.granted = name
+        session.take_up_again(request)
+        return
+    if session.name != name or session.ended:
+        session.hub.release(name, session, session.name)
+    if session.ended:
+        return
+    if isinstance(outcome, Failure):
+        _refuse_by(session, outcome)
+    else:
+        session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
+    session.go_on()
 
 
 def _member(session: Session, room: str, id: int = 0) -> Member | None:
@@ -227,13 +256,13 @@ def _nick(session: Session, message: Nick) -> None:
         name = parse_nick(message.nick, session.hub.limits.max_nick_chars)
     except NameRefused as refusal:
         return session.refuse(ErrorCode.BAD_NICK, str(refusal))
-    if not session.may_rename():
+    if session.granted is None and not session.may_rename():
         return session.refuse(ErrorCode.RATE_LIMITED, "you change your nickname too often; wait a little")
-    if _is_evading(session, name) or not _claim(session, name):
+    if _is_evading(session, name) or not _claim(session, name, message):
         return None
     old, session.name = session.name, name
     if old != name:
-        session.hub.nicks.release(old, session)
+        session.hub.release(old, session, name)
     session.hub.announce_renamed(session, old.text)
     return None
 
@@ -277,6 +306,11 @@ def _tell(session: Session, message: Tell) -> None:
     rule = session.restriction(Action.MUTE, EVERYWHERE)
     if rule is not None:
         return session.refuse(ErrorCode.NOT_ALLOWED, barring(rule), message.id)
+    if hub.elsewhere is not None:
+        session.hold()
+        telling = hub.elsewhere.tell(session, message.id, message.nick, message.text)
+        telling.addBoth(partial(_told, session, message.id)).addErrback(session.give_up)
+        return None
     receipt = hub.told.find(session.name.key, message.id)
     if receipt is None:
         target = hub.nicks.find(message.nick)
@@ -294,6 +328,23 @@ def _tell(session: Session, message: Tell) -> None:
         hub.told.add(session.name.key, message.id, receipt)
     _acknowledge(session, message.id, receipt)
     return None
+
+
+def _told(session: Session, id: int, outcome: Receipt | Failure) -> None:
+    session.release()
+    if session.ended:
+        return
+    if isinstance(outcome, Receipt):
+        _acknowledge(session, id, outcome)
+    else:
+        _refuse_by(session, outcome, id)
+    session.go_on()
+
+
+def _refuse_by(session: Session, failure: Failure, id: int = 0) -> None:
+    if not isinstance(failure.value, Refused):
+        failure.raiseException()
+    session.refuse(failure.value.code, str(failure.value), id)
 
 
 def _ping(session: Session, message: Ping) -> None:

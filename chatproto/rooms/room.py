@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from chatproto.wire.messages import End, Roster
 from chatproto.wire.prepared import Prepared
 
 if TYPE_CHECKING:
+    from chatproto.rooms.elsewhere import Stranger
     from chatproto.rooms.session import Session
 
 __all__ = ["Member", "Room"]
@@ -113,6 +115,7 @@ class Room:
         self.members: dict[int, Member] = {}
         self._announce_limit = announce_limit
         self._everyone: tuple[Member, ...] | None = ()
+        self.strangers: Mapping[str, Stranger] = {}  # who is here by way of other servers
 
     def add(self, member: Member) -> None:
         """Let *member* in."""
@@ -147,7 +150,12 @@ class Room:
     @property
     def is_announced(self) -> bool:
         """Whether people are told who comes and goes; there may be too many for that."""
-        return len(self.members) <= self._announce_limit
+        return self.total <= self._announce_limit
+
+    @property
+    def total(self) -> int:
+        """How many people are here, by way of whatever server."""
+        return len(self.members) + len(self.strangers)
 
     def announce(self, prepared: Prepared, skip: int = 0) -> None:
         """Give what is no message of the log to everyone but the session *skip*."""
@@ -159,10 +167,11 @@ class Room:
         """Who is here, as many as fit into *max_bytes* of a frame."""
         nicks: list[str] = []
         room_bytes = max_bytes - 32 - len(self.name.encode())
-        for member in self.everyone()[:MAX_ROSTER_NICKS]:
-            nick = member.session.nick_text
+        here = (member.session.nick_text for member in self.everyone())
+        elsewhere = (stranger.nick for stranger in self.strangers.values())
+        for nick in islice(chain(here, elsewhere), MAX_ROSTER_NICKS):
             room_bytes -= 2 + len(nick.encode())
             if room_bytes < 0:
                 break
             nicks.append(nick)
-        return Roster(self.name, last, len(self.members), tuple(nicks))
+        return Roster(self.name, last, self.total, tuple(nicks))

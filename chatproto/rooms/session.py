@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from chatproto.rooms.account import IAccount
 from chatproto.rooms.catchup import CatchUp
+from chatproto.rooms.log import NotStored
 from chatproto.rooms.moderation import EVERYWHERE, Action, Rule
 from chatproto.rooms.names import Nick as Name
 from chatproto.rooms.orders import barring
@@ -67,6 +68,7 @@ class Session:
         self.outlet = outlet
         self.name: Name | None = None
         self.standing = Standing(hub, address)
+        self.granted: Name | None = None  # what other servers let them have, for the request that asked
         self.members: dict[str, Member] = {}
         self.ended = False
         self.reason = ""
@@ -464,6 +466,11 @@ class Session:
         """Give the person as much time to join as at first."""
         self.wait_for_join(self._join_timeout_s, self._join_limit)
 
+    def take_up_again(self, request: Message) -> None:
+        """Take *request* up again before all others: what it waited for is there."""
+        self._requests.appendleft(request)
+        self.go_on()
+
     def postpone(self, request: Message, until: Deferred[None]) -> None:
         """Take *request*, which is just being taken up, up again when what it needs is there."""
         self.hold()
@@ -487,6 +494,12 @@ class Session:
         self.go_on()
 
     def _cannot_be_prepared(self, failure: Failure) -> None:
+        if failure.check(NotStored):
+            # What is in memory goes on, so the session does too.
+            self._requests.popleft()
+            self.refuse(ErrorCode.RATE_LIMITED, "the history cannot be reached at the moment; try later")
+            self._postponement_is_over()
+            return
         _log.failure("what the log knows of a room could not be had", failure)
         self.fail(ErrorCode.TOO_SLOW, "the history cannot be read at the moment; come back", "error")
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.names import NameRefused, check_room
 from chatproto.server.settings import GROUPS, SETTINGS, Setting
+from chatproto.shared.address import without_secret
 
 __all__ = [
     "Configuration",
@@ -142,9 +143,8 @@ def _commented(setting: Setting, configuration: Configuration) -> str:
     )
     comment = "".join(f"# {line}\n" for line in textwrap.wrap(words, COLUMNS - 2, break_on_hyphens=False))
     is_given = configuration.sources[setting.name] != "default"
-    return (
-        f"\n{comment}{'' if is_given else '#'}{setting.name} = {shown(configuration.values[setting.name])}\n"
-    )
+    value = written(configuration.values[setting.name])
+    return f"\n{comment}{'' if is_given else '#'}{setting.name} = {value}\n"
 
 
 def _sentence(phrase: str) -> str:
@@ -266,13 +266,18 @@ def _lower(reason: str) -> str:
 
 
 def shown(value: Any) -> str:
+    """*value* as a file has it, but for passwords in it."""
+    return written(without_secret(value) if isinstance(value, str) else value)
+
+
+def written(value: Any) -> str:
     """*value* as a file has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(written, value))}]"
     if isinstance(value, dict):
         return "a table"
     return str(value)

@@ -28,7 +28,7 @@ from chatproto.net.peers import TrustedPeers, is_loopback
 from chatproto.net.proxied import ProxiedFactory
 from chatproto.server.certificates import CertbotDirectory
 
-__all__ = ["BACKLOG", "CannotListen", "Listening", "adopted", "as_phrase"]
+__all__ = ["BACKLOG", "CannotListen", "Listening", "SharedPorts", "adopted", "as_phrase"]
 
 BACKLOG = 1_024
 """Connections that the kernel holds for an endpoint that says nothing else. Twisted's 50 is less than what
@@ -270,6 +270,24 @@ class _InheritedUnixPort(unix.Port):
 
 
 # --- sockets of our own -----------------------------------------------------------------------------------
+
+
+class SharedPorts:
+    """*reactor*, but that TCP ports are opened in a way that lets other processes open them too."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(
+        self, port: int, factory: Factory[Any], backlog: int = BACKLOG, interface: str = ""
+    ) -> IListeningPort:
+        """See `IReactorTCP.listenTCP`."""
+        binding = tcp.makeBinding(interface, port, reuseAddress=True, reusePort=True)
+        opened: IListeningPort = self._reactor.listenTCP(binding, factory, backlog, interface)
+        return opened
 
 
 def _opened(reactor: Any, description: str, factory: Factory[Any]) -> IListeningPort:

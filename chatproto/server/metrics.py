@@ -20,6 +20,8 @@ from chatproto.net.sendqueue import FANOUT_BOUNDS_S
 from chatproto.rooms.hub import Hub
 from chatproto.rooms.spread import Spread
 from chatproto.server.delay import ReactorDelay
+from chatproto.shared.log import SharedLog
+from chatproto.shared.speaking import ANSWERS_S
 
 __all__ = ["FACES", "ChatCollector", "Door", "registry_of"]
 
@@ -148,6 +150,9 @@ class ChatCollector(Collector):
         if isinstance(log, SqliteLog):
             commits, commits_s = log.commits, log.commits_s
             unkept_bytes, file_bytes = log.unkept_bytes, log.file_bytes()
+        answers_s, n_opened = Spread(ANSWERS_S), 0
+        if isinstance(log, SharedLog):
+            unkept_bytes, answers_s, n_opened = log.unkept_bytes, log.answers_s, log.n_connected
         yield _gauge(
             "chat_history_up", "1 while what is said can be kept, 0 while it cannot.", int(not log.trouble)
         )
@@ -165,6 +170,14 @@ class ChatCollector(Collector):
             "chat_history_file_bytes",
             "Bytes of the file of the history and its write-ahead log.",
             file_bytes,
+        )
+        yield _counter(
+            "chat_store_connections", "Times that a store for many servers was connected.", n_opened
+        )
+        yield _histogram(
+            "chat_store_answer_seconds",
+            "Seconds in which a store for many servers answered that it keeps a message.",
+            answers_s,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,16 @@ from chatproto.server.control.desk import Desk
 from chatproto.server.control.place import ControlSocket, ControlUnusable
 from chatproto.server.delay import ReactorDelay
 from chatproto.server.eventlog import EventLog
-from chatproto.server.listening import BACKLOG, CannotListen, Listening, as_phrase
+from chatproto.server.listening import BACKLOG, CannotListen, Listening, SharedPorts, as_phrase
 from chatproto.server.notify import monotonic_line, notify, watchdog_interval_s
 from chatproto.server.reload import Reload
 from chatproto.server.secondsignal import SecondSignal
 from chatproto.server.signals import Hangup
 from chatproto.server.status import LOCAL, OFF, Status, StatusSite, place_of
+from chatproto.shared.address import is_store, parse_store
+from chatproto.shared.log import SharedLog
+from chatproto.shared.people import SharedPeople
+from chatproto.shared.store import Store
 from chatproto.wire.deflate import Deflate
 
 __all__ = ["ChatService", "NotStarted"]
@@ -83,8 +88,9 @@ class _Door(Factory):
 class ChatService(Service):
     """Listens on *endpoints*, strings as `Listening` takes them, and serves one hub on all of them.
 
-    Unless it *is_open*, it does not start where other machines reach it. Proxies of *trusted_proxies* are
-    believed in whom a connection comes from.
+    Unless it *is_open*, it does not start where other machines reach it. With *reuse_port* other processes
+    may listen on the same TCP ports. Proxies of *trusted_proxies* are believed in whom a connection comes
+    from.
 
     *access* says who may talk and who may moderate, and where bans and mutes are kept.
 
@@ -92,8 +98,9 @@ class ChatService(Service):
     does and tells it what to do (docs/control.md). Where there can be none it does not start, unless
     *control_may_fail*.
 
-    What is said is kept in the file *history*, within *history_limits*, or without it in memory. *origins*
-    and *deflate* are for WebSockets, as `ChatResource` has them.
+    What is said is kept in the file *history*, within *history_limits*, or without it in memory; or, shared
+    with other servers, in the store of that URL. *origins* and *deflate* are for WebSockets, as
+    `ChatResource` has them.
 
     `/metrics`, `/healthz` and `/readyz` are answered on the endpoint *status*; with `"local"` on any of
     *endpoints*, but only to who is on this machine; with `"off"` nowhere. With *log_connections* the log has
@@ -119,6 +126,7 @@ class ChatService(Service):
         log_connections: bool = False,
         trusted_proxies: Collection[str] = THIS_MACHINE,
         is_open: bool = True,
+        reuse_port: bool = False,
         access: AccessSettings | None = None,
         control: str = "",
         control_may_fail: bool = False,
@@ -135,6 +143,7 @@ class ChatService(Service):
         self.status = status
         self.log_connections = log_connections
         self.is_open = is_open
+        self.reuse_port = reuse_port
         self.access = access or AccessSettings()
         self.control = control
         self.control_may_fail = control_may_fail
@@ -151,7 +160,8 @@ class ChatService(Service):
         self._status: Status | None = None
         self._delay: ReactorDelay | None = None
         self._access: Access | None = None
-        self._log: SqliteLog | None = None
+        self._log: SqliteLog | SharedLog | None = None
+        self._people: SharedPeople | None = None
         self._control: ControlSocket | None = None
         self._desk: Desk | None = None
         self._drain_within_s: float | None = None
@@ -179,7 +189,7 @@ class ChatService(Service):
             self._open_control()
             access = self._access = Access(self.access, self.limits, self._reactor)
             if self.history is not None:
-                self._log = SqliteLog(self.history, self._reactor, self.limits, self.history_limits)
+                self._open_log(self.history)
         except (ControlUnusable, AccessUnusable, HistoryUnusable) as error:
             self._close_ports()
             self._close_control()
@@ -192,10 +202,16 @@ class ChatService(Service):
             self._log,
             self.limits,
             default_room=self.default_room,
+            elsewhere=self._people,
             **access.hub_options(),
         )
         self.began_ms = hub.now_ms()
         access.opened(hub)
+        if isinstance(self._log, SharedLog):
+            self._log.began_anew = partial(_begin_anew, hub)
+            assert self._people is not None
+            self._people.start(hub)
+            self._log.open()
         self.factory = ChatFactory(
             hub, origins=self.origins, deflate=self.deflate, trusted_peers=self._trusted
         )
@@ -217,7 +233,8 @@ class ChatService(Service):
         if self._log is None:
             _log.info("what is said is kept in memory, and forgotten with this process")
         else:
-            _log.info("what is said is kept in {path}", path=self._log.path)
+            place = self._log.path if isinstance(self._log, SqliteLog) else self._log.place
+            _log.info("what is said is kept in {place}", place=place)
         for listening, port in self._listened:
             for line in listening.ways_in(port.getHost()):
                 _log.info("{line}", line=line)
@@ -306,6 +323,9 @@ class ChatService(Service):
             closing.append(draining.ended)
         stopped: Deferred[Any] = DeferredList(closing)
         stopped.addCallback(lambda _: self._stop_repeating())  # until now systemd wants to hear of it
+        people, self._people = self._people, None
+        if people is not None:
+            stopped.addCallback(lambda _: people.close())
         log, self._log = self._log, None
         if log is not None:
             stopped.addCallback(lambda _: log.close())
@@ -316,6 +336,14 @@ class ChatService(Service):
         stopped.addCallback(lambda _: self._close_control())
         stopped.addCallback(lambda _: self._close_status())
         return stopped
+
+    def _open_log(self, history: str) -> None:
+        if is_store(history):
+            store = Store(parse_store(history), self._reactor)
+            self._log = SharedLog(store, self._reactor, self.limits, self.history_limits)
+            self._people = SharedPeople(store, self._log, self._reactor, self.limits.lease_s)
+            return
+        self._log = SqliteLog(history, self._reactor, self.limits, self.history_limits)
 
     def _leave_descriptors(self, admission: Admission) -> None:
         """Let in no more connections than there can be, and leave some for the history and the log."""
@@ -344,8 +372,12 @@ class ChatService(Service):
         try:
             listening = Listening(description)
             factory = factory or _Door(self, listening.faces)
+            is_shared = self.reuse_port and isinstance(factory, _Door)
             return listening, listening.listen(
-                self._reactor, factory, self._trusted, lambda: self.limits.join_timeout_s
+                SharedPorts(self._reactor) if is_shared else self._reactor,
+                factory,
+                self._trusted,
+                lambda: self.limits.join_timeout_s,
             )
         except (ValueError, CannotListen) as reason:
             self._close_ports()
@@ -378,6 +410,15 @@ class ChatService(Service):
         ports, self.ports, self._listened = self.ports, [], []
         closing = [port.stopListening() for port in ports]
         return [waiting for waiting in closing if waiting is not None]
+
+
+def _begin_anew(hub: Hub) -> None:
+    """Numbers may come again, so everybody has to come in anew, by the other epoch."""
+    limits = hub.limits
+    sessions = list(hub.sessions.values())
+    spread_ms = int(len(sessions) / limits.max_returns_per_s * 1000)
+    text = "the history has lost something, and begins anew"
+    hub.shut_down(sessions, int(limits.return_delay_s * 1000), text, spread_ms=spread_ms)
 
 
 def _descriptors(reactor: object) -> int:

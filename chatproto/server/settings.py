@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Any, cast
 
 from chatproto.control.lines import DEFAULT_PATH
@@ -16,6 +17,7 @@ from chatproto.net.peers import LOCAL, TrustedPeers
 from chatproto.server.logs import JSON, TEXT
 from chatproto.server.status import LOCAL as LOCAL_STATUS
 from chatproto.server.status import OFF
+from chatproto.shared.address import is_store, parse_store
 from chatproto.wire.handshake import check_origin
 
 __all__ = ["DEFAULT_ENDPOINT", "GROUPS", "IN_MEMORY", "SETTINGS", "Setting"]
@@ -71,6 +73,13 @@ def _no_endpoint(text: str) -> None:
 def _history(text: str) -> None:
     if not text:
         raise ValueError(f"needs the name of a file, or '{IN_MEMORY}'")
+    if is_store(text):
+        try:
+            parse_store(text)
+        except ValueError as refusal:
+            raise ValueError(f"is no store: its URL {refusal}") from None
+        if find_spec("hiredis") is None:
+            raise ValueError("needs hiredis for a store: pip install hiredis")
 
 
 def _rules(text: str) -> None:
@@ -135,9 +144,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="history",
         default="chat.sqlite",
-        meaning=f"the file that keeps what is said, or '{IN_MEMORY}': it is forgotten when the server ends",
+        meaning=f"the file that keeps what is said; or '{IN_MEMORY}', forgotten with the server; or the "
+        "URL of a Redis or Valkey that servers share, as redis://HOST:6379/0",
         why="a restart should lose nothing",
         check=_history,
+    ),
+    Setting(
+        name="reuse_port",
+        default=False,
+        meaning="share the TCP ports with other servers on this machine that do so too, each of which gets "
+        "some of the connections; for servers that share a store",
+        why="one process has one core, and a port in use is mostly a mistake",
     ),
     Setting(
         name="origin",

@@ -27,6 +27,7 @@ from chatproto.server.reload import Reload
 from chatproto.server.service import ChatService
 from chatproto.server.settings import GROUPS, IN_MEMORY, SETTINGS, Setting
 from chatproto.server.status import LOCAL, OFF
+from chatproto.shared.address import is_store
 from chatproto.version import __version__
 from chatproto.wire.deflate import Deflate
 
@@ -123,6 +124,11 @@ class Options(usage.Options):
         # Where it listens already, it need not be able to listen again: its key may be root's alone by now.
         if before is None or any(before.values[name] != values[name] for name in _PLACES):
             self._check_endpoints(configuration)
+        if values["reuse_port"] and not is_store(values["history"]):
+            raise ConfigurationRefused(
+                f"{configuration.called('reuse_port')} needs a history that servers share, such as "
+                "redis://HOST:6379/0, or people on one port would be in different chats"
+            )
         if values["login_required"] and not (values["accounts"] or values["token_key"]):
             raise ConfigurationRefused(
                 f"{configuration.called('login_required')} needs accounts or token_key, or nobody could join"
@@ -222,6 +228,7 @@ def makeService(options: Options) -> IService:
         status=values["status"],
         log_connections=values["log_format"] == JSON,
         is_open=strangers_may_come(values),
+        reuse_port=values["reuse_port"],
         access=AccessSettings(
             accounts=values["accounts"],
             login_required=values["login_required"],

@@ -14,7 +14,7 @@ from live import Server, ended, eventually
 from twisted.python.usage import UsageError
 
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.server import tap
+from chatproto.server import settings, tap
 from chatproto.server.settings import SETTINGS, Setting
 
 TWISTD = str(Path(sys.executable).parent / "twistd")
@@ -56,7 +56,7 @@ def other(setting: Setting) -> Any:
     return type(default)(default + 1 if default + 1 <= setting.most else default - 1)
 
 
-ALONE = [setting for setting in SETTINGS if setting.name != "login_required"]
+ALONE = [setting for setting in SETTINGS if setting.name not in ("login_required", "reuse_port")]
 """Those that mean something without others beside them."""
 
 
@@ -292,3 +292,39 @@ def test_a_server_runs_by_it(file: Path) -> None:
     with Server(command=[TWISTD, "-n", "--pidfile=", "chat", "--config", str(file)]) as server:
         assert server.join("ann", "kitchen").received
         eventually(lambda: "kept in memory" in server.log())
+
+
+class TestStore:
+    """A history that is the URL of a store."""
+
+    URL = "redis://ann:sesame@example.org:7000/1"
+
+    def test_its_password_is_in_no_output_but_the_file_that_is_asked_for(
+        self, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file.write_text(f'history = "{self.URL}"\n')
+        with pytest.raises(SystemExit):
+            parse("--config", str(file), "--check")
+        shown = capsys.readouterr().out
+        assert 'history = "redis://ann:***@example.org:7000/1"' in shown
+        assert "sesame" not in shown
+        with pytest.raises(SystemExit):
+            parse("--config", str(file), "--print-config")
+        assert f'\nhistory = "{self.URL}"' in capsys.readouterr().out
+
+    def test_one_that_cannot_be_meant_is_refused_in_a_sentence(self, file: Path) -> None:
+        assert refusal(file, 'history = "redis://h:x/0"\n') == (
+            "line 1: history is no store: its URL needs a host and perhaps a port from 1 to 65535, as in "
+            "redis://HOST:6379/0"
+        )
+
+    def test_without_hiredis_that_is_said(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settings, "find_spec", lambda name: None)
+        assert refusal(file, f'history = "{self.URL}"\n') == (
+            "line 1: history needs hiredis for a store: pip install hiredis"
+        )
+
+    def test_a_port_is_shared_only_by_servers_that_share_rooms(self, file: Path) -> None:
+        assert refusal(file, "reuse_port = true\n").startswith("line 1: reuse_port needs a history")
+        file.write_text(f'reuse_port = true\nhistory = "{self.URL}"\n')
+        assert parse("--config", str(file)).configuration.values["reuse_port"] is True

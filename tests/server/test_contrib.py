@@ -22,10 +22,11 @@ import pytest
 from live import PATIENCE_S, Framed, Server, eventually
 from net.certificate import write_certificate
 from server.activation import as_systemd_starts
+from shared.store import Store
 from websockets import Origin
 from websockets.sync.client import connect
 
-from chatproto.wire.messages import Ack, End, Join, Say
+from chatproto.wire.messages import Ack, Chat, End, Join, Say
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 SYSTEMD = CONTRIB / "systemd"
@@ -339,6 +340,39 @@ class TestSystemd:
                 process.kill()
                 process.wait()
 
+    def test_its_template_runs_several_servers_of_one_chat_on_one_port(self, tmp_path: Path) -> None:
+        program("redis-server")
+        service = self.unit("chatproto@.service")["Service"]
+        assert service["Type"] == "notify"
+        assert service["LoadCredential"] == "settings:/etc/chatproto.toml"
+
+        def command(instance: str) -> list[str]:
+            (tmp_path / f"chatproto-{instance}").mkdir()
+            text = service["ExecStart"]
+            for before, after in (
+                ("%d", str(tmp_path)),
+                ("/run", str(tmp_path)),
+                ("%i", instance),
+                ("/opt/chatproto/bin/twistd", str(Path(sys.executable).parent / "twistd")),
+            ):
+                assert before in text
+                text = text.replace(before, after)
+            return shlex.split(text)
+
+        with Store() as store:
+            (tmp_path / "settings").write_text(
+                f'history = "{store.url}"\nreuse_port = true\n'
+                f'listen = ["tcp:{free_port()}:interface=127.0.0.1"]\n'
+            )
+            with Server(command=command("1")) as one, Server(command=command("2")) as other:
+                assert one.port == other.port
+                people = [one.join(f"p{n}") for n in range(10)]
+                people[0].send(Say(1, "", "to all"))
+                for person in people[1:]:
+                    assert person.until(Chat).text == "to all"
+                for instance in "12":
+                    assert (tmp_path / f"chatproto-{instance}" / "status").is_socket()
+
 
 def said(told: socket.socket) -> str:
     """What systemd is told next."""
@@ -352,6 +386,7 @@ def test_every_file_is_tried_here() -> None:
         "haproxy.cfg",
         "systemd/chatproto.service",
         "systemd/chatproto.socket",
+        "systemd/chatproto@.service",
     }
     there = {str(path.relative_to(CONTRIB)) for path in CONTRIB.rglob("*") if path.is_file()}
     assert there == tried

@@ -20,6 +20,7 @@ from twisted.internet.task import Clock
 from chatproto.net.factory import ChatFactory
 from chatproto.net.resource import ChatResource
 from chatproto.rooms.hub import Hub
+from chatproto.rooms.log import MemoryLog
 from chatproto.server.delay import ReactorDelay
 from chatproto.server.metrics import FACES, ChatCollector, registry_of
 from chatproto.wire.errors import ErrorCode
@@ -113,9 +114,9 @@ class TestRegistry:
         assert values == [1, 0]
 
     def test_a_history_that_cannot_keep_is_down(self) -> None:
-        hub = Hub(Clock())
-        registry = registry_of(hub, [], ReactorDelay(Clock()))
-        hub.log.trouble = "database or disk is full"
+        log = MemoryLog()
+        registry = registry_of(Hub(Clock(), log), [], ReactorDelay(Clock()))
+        log.trouble = "database or disk is full"
         assert registry.get_sample_value("chat_history_up") == 0
 
 

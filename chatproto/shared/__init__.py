@@ -1,0 +1,1 @@
+"""Rooms shared by many servers: the log and the people are in a Redis or Valkey store."""
