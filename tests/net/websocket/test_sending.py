@@ -390,7 +390,8 @@ class TestLargeMessages(WebSocketCase):
             _, peak_bytes = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert application.ended_with == TOO_SLOW, kind
-            told = queue_told(application)  # a kernel that takes more, late, lets it drain once or twice before
+            # A kernel that takes more than it did at first lets it drain before that.
+            told = queue_told(application)
             assert told == (["Filled", "Drained"] * len(told))[: len(told)], kind
             assert told[-1] == "Filled", kind
             assert peak_bytes < 10 * MOST_BYTES, kind
