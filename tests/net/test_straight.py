@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from net.memory import Chat, Line
 from net.webpeople import Person, handshake
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from chatproto.limits import Limits
+from chatproto.limits import Limits, WebSocketLimits
 from chatproto.net.factory import ChatFactory
 from chatproto.net.peers import TrustedPeers
+from chatproto.net.websocket.resource import WebSocketResource
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.messages import Join
 
@@ -149,6 +152,25 @@ class TestWhatDoesNot:
         monkeypatch.setattr(chat.factory._chat, "buildProtocol", lambda request: 1 / 0)
         assert asked(chat, OPENED)[1].startswith(b"HTTP/1.1 500 ")
         assert not chat.hub.sessions
+
+
+class TestADecisionThatTakesTime:
+    def test_it_is_asked_for_by_the_site(self) -> None:
+        cancelled: list[Deferred[Any]] = []
+
+        class Slow:
+            def buildProtocol(self, request: object) -> Deferred[Any]:
+                return Deferred(cancelled.append)
+
+        limits = WebSocketLimits(max_connections=1)
+        resource = WebSocketResource(Slow(), limits=limits, reactor=Clock())
+        for _ in range(2):  # the place of the first is free again
+            read = resource.read(OPENED + b"more")
+            assert read is not None
+            head, rest = read
+            assert rest == b"more"
+            assert resource.straight(head, rest, None, False) is None
+        assert len(cancelled) == 2
 
 
 class TestBehindAProxy:
