@@ -129,9 +129,11 @@ class Front(Protocol):
             # A wrapper may have learnt only from the first bytes where they come from.
             self._turned_away = self.place.move(self.transport.getPeer())
         if self._turned_away is not None:
-            words = words_for(name, self._turned_away)
-            self._become(LastWords(words, self.factory.hub.clock, TURNED_AWAY_S))
+            self._turn_away(name, self._turned_away)
         return self._turned_away is not None
+
+    def _turn_away(self, name: str, turned_away: TurnedAway) -> None:
+        self._become(LastWords(words_for(name, turned_away), self.factory.hub.clock, TURNED_AWAY_S))
 
     def _become_http(self) -> None:
         if self._is_turned_away("web"):
@@ -140,9 +142,17 @@ class Front(Protocol):
             self._refuse("web")
             return
         assert self.transport is not None
-        channel = self.factory.site.buildProtocol(self.transport.getPeer())
-        channel.place = self.place
-        self._become(channel, self._received_by_http)
+        assert self.place is not None
+        site = self.factory.site
+        straight = site.straight(self._begun, self.transport, self.place)
+        if isinstance(straight, TurnedAway):
+            self._turn_away("web", straight)
+        elif straight is not None:
+            self._become(straight)
+        else:
+            channel = site.buildProtocol(self.transport.getPeer())
+            channel.place = self.place
+            self._become(channel, self._received_by_http)
 
     def _received_by_http(self, data: bytes) -> None:
         """What comes goes to the channel, until a WebSocket has taken the connection over."""

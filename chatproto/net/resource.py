@@ -7,20 +7,23 @@ from dataclasses import replace
 from functools import partial
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request as HttpRequest
 
 from chatproto.limits import Limits, WebSocketLimits
-from chatproto.net.admission import Admission, Place
+from chatproto.net.admission import Admission, Place, TurnedAway
 from chatproto.net.face import Face
 from chatproto.net.sendqueue import Turn
 from chatproto.net.webchat import BinFace, JsonFace, SocketFace
 from chatproto.net.websocket.interfaces import Accepted, Refused
 from chatproto.net.websocket.resource import WebSocketResource
+from chatproto.net.websocket.transport import WebSocketTransport
 from chatproto.rooms.hub import Hub
 from chatproto.wire.deflate import Deflate
 from chatproto.wire.handshake import Request
+from chatproto.wire.http import Head
 
 __all__ = ["ChatResource"]
 
@@ -89,6 +92,19 @@ class ChatResource(Resource):
             request.setHeader(b"content-type", b"text/plain; charset=utf-8")
             return f"{refusal.text.capitalize()}.\n".encode()
         return self._sockets.render(request)
+
+    def read(self, begun: bytes) -> tuple[Head, bytes] | None:
+        """The whole head of a request that *begun* begins with, and what is behind it, to open `straight`."""
+        return self._sockets.read(begun)
+
+    def straight(
+        self, head: Head, rest: bytes, peer: IAddress, is_secure: bool, place: Place
+    ) -> WebSocketTransport | TurnedAway | None:
+        """What has the connection that begins with *head*, without twisted.web, or why it is not let in.
+
+        None where `render` is to answer. The connection is that of *place*, and *peer* who is behind it.
+        """
+        return place.move(peer) or self._sockets.straight(head, rest, peer, is_secure)
 
     def buildProtocol(self, request: Request) -> Accepted:
         """The face for a client, as it wants to speak (ServerFactory)."""

@@ -8,14 +8,14 @@ from io import BytesIO
 from pathlib import PurePath
 from urllib.parse import quote
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ISSLTransport, ITransport
 from twisted.protocols.basic import LineReceiver
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from chatproto.net.admission import Place
+from chatproto.net.admission import Place, TurnedAway
 from chatproto.net.peers import TrustedPeers
 from chatproto.net.resource import ChatResource
 from chatproto.net.websocket.transport import WebSocketTransport
@@ -45,6 +45,9 @@ _CONTENT_TYPES = {
 }
 
 _METHODS = (b"GET", b"HEAD")
+
+_CHAT = (b"GET /chat ", b"GET /chat?")
+"""What an opening handshake of the chat begins with, as clients have it that were told the path as it is."""
 
 CLOSING_S = 5.0
 """What a browser has to take the rest of an answer when the server goes."""
@@ -160,9 +163,9 @@ class BodilessRequest(Request):
         """Whom it comes from, as far as proxies that are trusted say so."""
         peer: IAddress = super().getClientAddress()
         trusted: TrustedPeers | None = getattr(self.site, "trusted_peers", None)
-        if trusted is None:
+        forwarded = self.requestHeaders.getRawHeaders(b"x-forwarded-for")
+        if trusted is None or forwarded is None:
             return peer
-        forwarded = self.requestHeaders.getRawHeaders(b"x-forwarded-for") or []
         return trusted.speaks_for(peer, [value.decode("latin-1") for value in forwarded])
 
     def gotLength(self, length: int | None) -> None:
@@ -231,9 +234,28 @@ class ChatSite(Site):
 
     def __init__(self, chat: ChatResource, trusted_peers: TrustedPeers | None = None) -> None:
         self.trusted_peers = trusted_peers
+        self._chat = chat
         super().__init__(
             PageResource(chat),
             requestFactory=BodilessRequest,
             reactor=chat.hub.clock,
             timeout=chat.hub.limits.join_timeout_s,
         )
+
+    def straight(
+        self, begun: bytes, below: ITransport, place: Place
+    ) -> WebSocketTransport | TurnedAway | None:
+        """What has the connection *below* from its first bytes on, without twisted.web, or why it may not be.
+
+        That is for an opening handshake of the chat that came in one piece and is in order: a channel and a
+        request for it would cost more than all the rest. None where a channel is to answer.
+        """
+        read = self._chat.read(begun) if begun.startswith(_CHAT) else None
+        if read is None:
+            return None
+        head, rest = read
+        peer: IAddress = below.getPeer()
+        forwarded = head.headers.all("x-forwarded-for")
+        if forwarded and self.trusted_peers is not None:
+            peer = self.trusted_peers.speaks_for(peer, forwarded)
+        return self._chat.straight(head, rest, peer, ISSLTransport.providedBy(below), place)

@@ -11,17 +11,32 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from chatproto.wire.slots cimport blank, set_slot
+from chatproto.wire.slots cimport blank, get_slot, set_slot
 
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Side
 
 __all__ = ["FrameDecoder", "encode_frame"]
 
+cdef extern from *:
+    """
+    /* Have calls of a class go to `make`. Its __init__ stays what it is, and what subclasses have. */
+    typedef PyObject *(*maker)(PyObject *, PyObject *const *, size_t, PyObject *);
+    static CYTHON_INLINE void make_by(PyTypeObject *cls, maker make) { cls->tp_vectorcall = make; }
+    /* What calls of a class do otherwise: __new__ and __init__. */
+    static CYTHON_INLINE PyObject *call_class(PyObject *cls, PyObject *args, PyObject *kwargs) {
+        return Py_TYPE(cls)->tp_call(cls, args, kwargs);
+    }
+    """
+    ctypedef object (*maker)(object, PyObject**, size_t, PyObject*)
+    void make_by(PyTypeObject* cls, maker make)
+    object call_class(object cls, tuple args, dict kwargs)
+
 cdef extern from "Python.h":
+    Py_ssize_t PyVectorcall_NARGS(size_t)
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
-    object PyObject_GetAttr(object, object)
+    long long PyLong_AsLongLongAndOverflow(object, int*) except? -1
 
 cdef uint64_t _MAX_U64 = MAX_U64
 cdef Row[256] _rows
@@ -55,7 +70,28 @@ cdef int _lay_out_rows() except -1:
             row.fields[i] = _KINDS[field.type]
             row.slots[i] = <void*>descriptor
             row.names[i] = <void*>field.name
+        make_by(row.cls, _make)
     return 0
+
+
+# --- making ----------------------------------------------------------------------------------------------
+
+cdef object _make(object cls, PyObject** args, size_t n_args_and_flag, PyObject* keywords):
+    """The message that `cls(...)` is. A frozen dataclass fills each field by a call of its own otherwise.
+
+    Whatever is not just all fields in their order, its `__init__` takes, or refuses.
+    """
+    cdef Py_ssize_t n_args = PyVectorcall_NARGS(n_args_and_flag)
+    cdef Row* row = &_rows[<unsigned char>_kind_of[cls]]
+    cdef Py_ssize_t i
+    if keywords is NULL and n_args == row.n_fields:
+        message = blank(row.cls, 0)
+        for i in range(n_args):
+            set_slot(message, <object>row.slots[i], <object>args[i])
+        return message
+    names = () if keywords is NULL else <tuple>keywords
+    positional = tuple([<object>args[i] for i in range(n_args)])
+    return call_class(cls, positional, {names[i]: <object>args[n_args + i] for i in range(len(names))})
 
 
 _lay_out_rows()
@@ -292,6 +328,20 @@ cdef Py_ssize_t _str_bytes(object string, str name) except -1:
     return 2 + size
 
 
+cdef long long _number(object number, str name, FieldKind field) except -1:
+    """A number that its field can carry."""
+    cdef long long most = <long long>_MAX_U64 if field == FIELD_U64 else (<long long>1 << (8 * _width(field))) - 1
+    cdef long long value
+    cdef int overflow = 0
+    # bool is an int to Python, but JSON would carry it as no number
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} is an int, not {type(number).__name__}")
+    value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if overflow or not 0 <= value <= most:
+        raise ValueError(f"{name} is from 0 to {most}")
+    return value
+
+
 cdef unsigned char* _put_str(unsigned char* at, object string) except NULL:
     cdef Py_ssize_t size
     cdef const char* utf8 = PyUnicode_AsUTF8AndSize(string, &size)
@@ -313,14 +363,14 @@ cpdef bytes encode_frame(object message):
     cdef uint64_t[MAX_FIELDS] numbers
     cdef Py_ssize_t length = 1
     cdef unsigned char* at
-    cdef tuple values
+    cdef list values
     cdef FieldKind field
     known = _kind_of.get(type(message))
     if known is None:
         raise TypeError(f"only a message can be encoded, not {type(message).__name__}")
     kind = known
     row = &_rows[kind]
-    values = tuple([PyObject_GetAttr(message, <object>row.names[i]) for i in range(row.n_fields)])
+    values = [get_slot(message, <object>row.slots[i]) for i in range(row.n_fields)]
     for i in range(row.n_fields):
         field = row.fields[i]
         name = <str><object>row.names[i]
@@ -335,13 +385,7 @@ cpdef bytes encode_frame(object message):
             for string in <tuple>values[i]:
                 length += _str_bytes(string, name)
         else:
-            # bool is an int to Python, but JSON would carry it as no number
-            if not isinstance(values[i], int) or isinstance(values[i], bool):
-                raise TypeError(f"{name} is an int, not {type(values[i]).__name__}")
-            most = _MAX_U64 if field == FIELD_U64 else (<uint64_t>1 << (8 * _width(field))) - 1
-            if not 0 <= values[i] <= most:
-                raise ValueError(f"{name} is from 0 to {most}")
-            numbers[i] = values[i]
+            numbers[i] = _number(values[i], name, field)
             length += _width(field)
     if length > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {length} bytes, and {MAX_FRAME_BYTES} is the most")

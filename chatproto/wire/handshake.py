@@ -98,7 +98,8 @@ class Request:
     @property
     def origin(self) -> str | None:
         """Where the page is from that opens the WebSocket; None where no browser does it."""
-        return self.headers.get("origin")
+        values = self.headers.all("origin")
+        return ", ".join(values) if values else None
 
     @cached_property
     def query(self) -> dict[str, list[str]]:
@@ -170,7 +171,7 @@ _UPGRADE = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))  # RFC 64
 
 
 def _has(words: Iterable[str], word: str) -> bool:
-    return any(given.lower() == word for given in words)
+    return word in map(str.lower, words)
 
 
 def origin_allowed(request: Request, allowed: Collection[str] = ()) -> bool:

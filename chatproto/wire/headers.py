@@ -63,19 +63,19 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_names", "_values")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        names, values = [], []
-        for name, value in fields:
-            lower = name.lower()
-            names.append(_COMMON.get(lower, lower))
-            values.append(value)
-        self._names = tuple(names)
-        self._values = tuple(values)
+        common = _COMMON
+        read = [(name.lower(), value) for name, value in fields]
+        self._names = tuple([common.get(name, name) for name, _ in read])
+        self._values = tuple([value for _, value in read])
 
     def __getitem__(self, name: str) -> str:
         values = self.all(name)
         if not values:
             raise KeyError(name)
         return ", ".join(values)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(self._names))
@@ -88,10 +88,13 @@ class Headers(Mapping[str, str]):
 
     def all(self, name: str) -> list[str]:
         """The value of each field of that name, in the order in which they came."""
-        lower = name.lower()
-        if lower not in self._names:
+        names, lower = self._names, name.lower()
+        times = names.count(lower)
+        if times == 0:
             return []
-        return [value for own, value in zip(self._names, self._values, strict=True) if own == lower]
+        if times == 1:
+            return [self._values[names.index(lower)]]
+        return [value for own, value in zip(names, self._values, strict=True) if own == lower]
 
     def one(self, name: str) -> str | None:
         """The value of a field that may come once; None where there is none. Raises HeaderFault."""
@@ -103,17 +106,14 @@ class Headers(Mapping[str, str]):
         return self._values[names.index(lower)]
 
 
-def _elements(values: Iterable[str]) -> Iterator[str]:
+def _elements(values: Iterable[str]) -> list[str]:
     """The elements of a list, in one field or in several, without empty ones (RFC 9110, section 5.6.1.2)."""
-    for value in values:
-        for element in value.split(","):
-            if element := element.strip(" \t"):
-                yield element
+    return [element for value in values for part in value.split(",") if (element := part.strip(" \t"))]
 
 
 def parse_tokens(values: Iterable[str]) -> list[str]:
     """The words of a list such as `Connection` or `Sec-WebSocket-Protocol`. Raises HeaderFault."""
-    found = list(_elements(values))
+    found = _elements(values)
     if not all(map(_TOKEN.fullmatch, found)):
         raise HeaderFault("a list of words has something else in it")
     return found
@@ -121,7 +121,7 @@ def parse_tokens(values: Iterable[str]) -> list[str]:
 
 def parse_protocols(values: Iterable[str]) -> list[str]:
     """The protocols of `Upgrade`, some with a version (RFC 9110, section 7.8). Raises HeaderFault."""
-    found = list(_elements(values))
+    found = _elements(values)
     if not all(map(_PROTOCOL.fullmatch, found)):
         raise HeaderFault("a list of protocols has something else in it")
     return found

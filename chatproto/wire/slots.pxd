@@ -12,7 +12,12 @@ cdef extern from *:
     static CYTHON_INLINE int set_slot(PyObject *instance, PyObject *descr, PyObject *value) {
         return Py_TYPE(descr)->tp_descr_set(descr, instance, value);
     }
+    /* And its getter. */
+    static CYTHON_INLINE PyObject *get_slot(PyObject *instance, PyObject *descr) {
+        return Py_TYPE(descr)->tp_descr_get(descr, instance, (PyObject *)Py_TYPE(instance));
+    }
     """
+    object get_slot(object instance, object descr)
     int set_slot(object instance, object descr, object value) except -1
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -79,9 +80,18 @@ class Acceptor:
             return _NO_ROOM
         return request
 
-    def decide(self, request: Request) -> Deferred[Agreement | Refusal]:
-        """What the application says to *request*. Never fails; when it is cancelled, it is a refusal."""
-        deciding: Deferred[Any] = maybeDeferred(self._factory.buildProtocol, request)
+    def decide(self, request: Request) -> Agreement | Refusal | Deferred[Agreement | Refusal]:
+        """What the application says to *request*, or will say.
+
+        What it will say never fails; when it is cancelled, it is a refusal.
+        """
+        try:
+            given = self._factory.buildProtocol(request)
+            if not isinstance(given, Deferred | CoroutineType):
+                return self._settle(self._agree(given, request), request)
+        except Exception:
+            return self._settle(self._refuse(Failure()), request)
+        deciding: Deferred[Any] = ensureDeferred(given)
         deciding.addCallback(self._agree, request)
         deciding.addErrback(self._refuse)
         deciding.addCallback(self._settle, request)

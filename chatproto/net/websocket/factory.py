@@ -106,8 +106,12 @@ class _ServerOpening:
         # From here on it is the application that takes its time.
         connections.deadlines.clear(transport)
         transport.request = request
-        self._deciding = self._acceptor.decide(request)
-        self._deciding.addCallback(self._decided)
+        outcome = self._acceptor.decide(request)
+        if isinstance(outcome, Deferred):
+            self._deciding = outcome
+            outcome.addCallback(self._decided)
+        else:
+            self._decided(outcome)
 
     def _decided(self, outcome: Agreement | Refusal) -> None:
         self._deciding = None

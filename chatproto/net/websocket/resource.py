@@ -22,7 +22,7 @@ from chatproto.wire.closing import CloseCode
 from chatproto.wire.deflate import Deflate
 from chatproto.wire.handshake import Request as HandshakeRequest
 from chatproto.wire.headers import Headers
-from chatproto.wire.http import Head, Refusal
+from chatproto.wire.http import Head, HeadReader, Refusal, parse_request
 from chatproto.wire.messages import Side
 
 __all__ = ["WebSocketResource"]
@@ -63,6 +63,33 @@ class WebSocketResource(Resource):
         """Close all connections, and refuse new ones with 503; fires when the last one is gone."""
         return self.connections.shut_down(code, reason)
 
+    def read(self, begun: bytes) -> tuple[Head, bytes] | None:
+        """The whole head of a request that *begun* begins with, and what is behind it, to open `straight`."""
+        limits = self.connections.limits
+        reader = HeadReader(limits.max_handshake_bytes, limits.max_headers)
+        head = reader.receive(begun)
+        parsed = None if head is None else parse_request(head)
+        return (parsed, reader.rest) if isinstance(parsed, Head) else None
+
+    def straight(self, head: Head, rest: bytes, peer: object, is_secure: bool) -> WebSocketTransport | None:
+        """What has the connection that begins with *head*, where twisted.web has no part in it yet.
+
+        None where it has to be asked, because it is no handshake, it is refused, or it takes time to decide.
+        Once it is connected, give it an empty read.
+        """
+        request = self._acceptor.check(head, peer, is_secure)
+        if isinstance(request, Refusal):
+            return None
+        deciding = self._acceptor.decide(request)
+        if not isinstance(deciding, Agreement):
+            if isinstance(deciding, Deferred):
+                self._acceptor.abandon(deciding, request)
+            return None
+        transport = WebSocketTransport(self.connections, Side.SERVER)
+        transport.request = request
+        transport.opening = _Decided(transport, deciding, rest)
+        return transport
+
     def render(self, request: Request) -> int:
         """Answer an opening handshake, whatever its method is."""
         if not isinstance(request.channel, HTTPChannel) or request.clientproto != b"HTTP/1.1":
@@ -86,6 +113,9 @@ class WebSocketResource(Resource):
             _respond(request, checked)
             return NOT_DONE_YET
         deciding = self._acceptor.decide(checked)
+        if not isinstance(deciding, Deferred):
+            self._decided(deciding, request)
+            return NOT_DONE_YET
 
         def gone(_: Failure) -> None:
             self._acceptor.abandon(deciding, checked)
@@ -113,6 +143,29 @@ class WebSocketResource(Resource):
             outcome.open(transport, begun, is_first=False)
         else:
             transport.queue.follow()
+
+
+class _Decided:
+    """An opening handshake of which nothing is left but the answer."""
+
+    def __init__(self, transport: WebSocketTransport, agreement: Agreement, rest: bytes) -> None:
+        self._transport = transport
+        self._agreement = agreement
+        self._rest = rest
+
+    def begin(self) -> None:
+        """There is a transport."""
+
+    def receive(self, data: bytes) -> None:
+        """The connection is ready for the answer; *data* was read before."""
+        if self._transport.start(self._agreement.accepted.protocol):
+            self._agreement.open(self._transport, self._rest)
+
+    def timed_out(self) -> None:
+        """Nobody is waited for."""
+
+    def lost(self, reason: Failure) -> None:
+        """The client is gone."""
 
 
 def _take_over(channel: HTTPChannel, transport: WebSocketTransport) -> bytes:
