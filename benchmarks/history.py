@@ -256,7 +256,7 @@ def make_large(path: str, texts: Texts, messages: int, rooms: int) -> None:
                 made += 1
                 seqs[number] += 1
                 rows.append(
-                    (place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made], None, 0)
+                    (place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made], "", 0)
                 )
             connection.execute("BEGIN")
             insert_messages(connection, list(chain.from_iterable(sorted(rows))))

@@ -139,7 +139,7 @@ def give_numbers(list batch not None, dict known not None, dict fresh not None, 
         values.append(time_ms)
         values.append(said.nick)
         values.append(said.text)
-        values.append(None if said.key == said.nick else said.key)
+        values.append("" if said.key == said.nick else said.key)
         values.append(said.id)
     return outcomes, _gathered(rooms)
 

@@ -53,8 +53,8 @@ def test_rows_ascend_however_rooms_take_turns() -> None:
     rooms = Rooms(a=(7, 0), b=(3, 41))
     rooms.give(said("a", "1", 5), said("b", "2"), said("a", "3", 6, "Ann"))
     assert rooms.values == [
-        *(place_of(3, 42), 1_000, "ann", "2", None, 0),
-        *(place_of(7, 1), 1_000, "ann", "1", None, 5),
+        *(place_of(3, 42), 1_000, "ann", "2", "", 0),
+        *(place_of(7, 1), 1_000, "ann", "1", "", 5),
         *(place_of(7, 2), 1_000, "Ann", "3", "ann", 6),
     ]
 
