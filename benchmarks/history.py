@@ -47,6 +47,7 @@ from chatproto.history.rows import insert_messages
 from chatproto.limits import Limits
 from chatproto.rooms.log import Receipt
 from chatproto.rooms.words import searched_words
+from chatproto.server.garbage import look_less_often
 
 VOCABULARY = 50_000
 WORDS = (3, 16)
@@ -543,6 +544,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def main() -> None:
     options = parse(sys.argv[1:])
+    look_less_often()  # as the server does
     react(lambda reactor: ensureDeferred(measure(reactor, options)))
 
 

@@ -76,7 +76,8 @@ def insert_messages(connection: sqlite3.Connection, values: Sequence[Any]) -> No
     _insert_messages(connection, values)
     words: list[Any] = [None] * (2 * len(values) // MESSAGE_VALUES)
     words[::2] = values[::MESSAGE_VALUES]
-    words[1::2] = map(indexed_text, values[3::MESSAGE_VALUES])
+    texts = values[3::MESSAGE_VALUES]
+    words[1::2] = [text if text.isascii() else indexed_text(text) for text in texts]  # most are
     _insert_words(connection, words)
 
 
