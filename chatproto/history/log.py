@@ -209,7 +209,9 @@ class SqliteLog:
         if state.unkept == 1:
             self._settle(room, state)
         # A clock that is set back must not turn the history round, not even over a restart.
-        self._newest_ms = max(self._newest_ms, int(self._wall_clock() * 1000))
+        now_ms = int(self._wall_clock() * 1000)
+        if now_ms > self._newest_ms:
+            self._newest_ms = now_ms
         answer: Deferred[Receipt] = Deferred()
         self._writings.put(Said(room, nick, key, id, text, sender, self._newest_ms, answer, cost_bytes))
         return answer

@@ -215,15 +215,18 @@ def _say(session: Session, message: Say) -> None:
     if isinstance(answer, Receipt):
         return _answer(session, message.id, answer)
     session.unanswered += 1
-    answered: Callable[[Any], None] = partial(_answered, session, message.id)
-    answer.addBoth(answered).addErrback(session.give_up)
+    # One callback, and nothing made for it: there is one for each message.
+    answer.addBoth(_answered, session, message.id)
     return None
 
 
-def _answered(session: Session, id: int, outcome: Receipt | Failure) -> None:
-    if not session.ended:
-        _answer(session, id, outcome)
-    session.was_answered()
+def _answered(outcome: Receipt | Failure, session: Session, id: int) -> None:
+    try:
+        if not session.ended:
+            _answer(session, id, outcome)
+        session.was_answered()
+    except Exception:
+        session.give_up(Failure())
 
 
 def _answer(session: Session, id: int, outcome: Receipt | Failure) -> None:
