@@ -7,8 +7,8 @@ import gc
 __all__ = ["look_less_often"]
 
 THRESHOLDS = (10_000, 5, 2)
-"""After how many new objects the youngest are looked at, after how many such looks those that outlived one, and
-after how many of these all. So what only holds itself waits for some 200,000 objects at most."""
+"""After how many new objects the youngest are looked at, after how many such looks those that outlived one,
+and after how many of these all. So what only holds itself waits for some 200,000 objects at most."""
 
 
 def look_less_often() -> None:

@@ -32,7 +32,6 @@ from chatproto.server.control.desk import Desk
 from chatproto.server.control.place import ControlSocket, ControlUnusable
 from chatproto.server.delay import ReactorDelay
 from chatproto.server.eventlog import EventLog
-from chatproto.server.garbage import look_less_often
 from chatproto.server.listening import BACKLOG, CannotListen, Listening, SharedPorts, as_phrase
 from chatproto.server.notify import monotonic_line, notify, watchdog_interval_s
 from chatproto.server.reload import Reload
@@ -198,7 +197,6 @@ class ChatService(Service):
             hint = "; name another file, or mend this one" if isinstance(error, HistoryUnusable) else ""
             raise NotStarted(f"{error}{hint}") from None
         super().startService()
-        look_less_often()
         hub = Hub(
             self._reactor,
             self._log,
