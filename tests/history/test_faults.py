@@ -8,7 +8,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from rooms.outlets import Failures
 from rooms.pumped import PumpedLog
 
 from chatproto.history import threads
-from chatproto.history.writer import CHECK_S
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import NotStored
 from chatproto.wire.messages import Chat
