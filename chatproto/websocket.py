@@ -7,6 +7,7 @@ prepared messages, refusals. See `docs/howto.md`.
 from __future__ import annotations
 
 from chatproto.limits import WebSocketLimits
+from chatproto.net.prompttls import PromptTLSFactory
 from chatproto.net.websocket.client import WebSocketClientEndpoint
 from chatproto.net.websocket.factory import WebSocketFactory
 from chatproto.net.websocket.interfaces import (
@@ -39,6 +40,7 @@ __all__ = [
     "End",
     "HandshakeFailed",
     "PreparedMessage",
+    "PromptTLSFactory",
     "Refused",
     "Request",
     "ServerFactory",
