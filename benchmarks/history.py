@@ -47,6 +47,7 @@ from chatproto.history.rows import insert_messages
 from chatproto.limits import Limits
 from chatproto.rooms.log import Receipt
 from chatproto.rooms.words import searched_words
+from chatproto.server.garbage import look_less_often
 
 VOCABULARY = 50_000
 WORDS = (3, 16)
@@ -256,7 +257,7 @@ def make_large(path: str, texts: Texts, messages: int, rooms: int) -> None:
                 made += 1
                 seqs[number] += 1
                 rows.append(
-                    (place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made], None, 0)
+                    (place_of(number, seqs[number]), FIRST_MS + made * 100, "nick", texts[made], "", 0)
                 )
             connection.execute("BEGIN")
             insert_messages(connection, list(chain.from_iterable(sorted(rows))))
@@ -543,6 +544,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def main() -> None:
     options = parse(sys.argv[1:])
+    look_less_often()  # as the server does
     react(lambda reactor: ensureDeferred(measure(reactor, options)))
 
 

@@ -186,7 +186,7 @@ class _Import:
         if time_ms < room[2]:
             raise HistoryRefused("that is older than the message before it in its room")
         room[1:] = seq, time_ms
-        self._rows.append((place_of(room[0], seq), time_ms, nick, text, None, 0))
+        self._rows.append((place_of(room[0], seq), time_ms, nick, text, "", 0))
         self.messages += 1
         if len(self._rows) >= IMPORTED_AT_ONCE:
             self.write()

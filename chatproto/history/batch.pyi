@@ -4,7 +4,7 @@ from typing import Any, final
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.wire.messages import Chat
 
-__all__ = ["Numbers", "Said", "give_numbers", "receipt_of", "recognise"]
+__all__ = ["Numbers", "Said", "give_numbers", "recognise"]
 
 @final
 class Said:
@@ -28,6 +28,8 @@ class Said:
     def cost_bytes(self) -> int: ...
     @property
     def handle(self) -> tuple[str, int]: ...
+    @property
+    def receipt(self) -> Receipt | None: ...
     def __init__(
         self,
         room: str,
@@ -61,4 +63,3 @@ def give_numbers(
     rooms: dict[str, Numbers],
     find: Callable[[str], Numbers],
 ) -> tuple[list[Chat | Receipt | NotStored], list[Any]]: ...
-def receipt_of(chat: Chat) -> Receipt: ...

@@ -13,7 +13,7 @@ from chatproto.history.file import MOST_SEQ, SEQ_BITS
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.wire.messages import Chat
 
-__all__ = ["Numbers", "Said", "give_numbers", "receipt_of", "recognise"]
+__all__ = ["Numbers", "Said", "give_numbers", "recognise"]
 
 cdef long long _MOST_SEQ = MOST_SEQ
 cdef int _SEQ_BITS = SEQ_BITS
@@ -30,7 +30,8 @@ cdef class Said:
     """A message that is to be kept.
 
     *key* is the nickname's comparison form, *answer* whoever waits for the outcome, and nothing to the writer,
-    *cost_bytes* what the message takes in memory meanwhile. Its `handle` is by what it is recognised.
+    *cost_bytes* what the message takes in memory meanwhile. Its `handle` is by what it is recognised, and
+    `receipt` says where it is kept, once it has a number and that is committed.
     """
 
     cdef readonly object room
@@ -43,6 +44,7 @@ cdef class Said:
     cdef readonly object answer
     cdef readonly long long cost_bytes
     cdef readonly tuple handle
+    cdef readonly object receipt
 
     def __cinit__(
         self, room, nick, key, id, text, sender, long long time_ms, answer, long long cost_bytes
@@ -128,10 +130,10 @@ def give_numbers(list batch not None, dict known not None, dict fresh not None, 
         numbers.newest += 1
         seq = numbers.newest
         time_ms = said.time_ms
-        chat = _chat(said.room, seq, time_ms, said.nick, said.text)
-        outcomes.append(chat)
+        outcomes.append(_chat(said.room, seq, time_ms, said.nick, said.text))
+        said.receipt = _receipt(seq, time_ms)
         if said.id:
-            fresh[said.handle] = _receipt(seq, time_ms)
+            fresh[said.handle] = said.receipt
         values = numbers._values
         if values is None:
             values = numbers._values = []
@@ -139,7 +141,7 @@ def give_numbers(list batch not None, dict known not None, dict fresh not None, 
         values.append(time_ms)
         values.append(said.nick)
         values.append(said.text)
-        values.append(None if said.key == said.nick else said.key)
+        values.append("" if said.key == said.nick else said.key)
         values.append(said.id)
     return outcomes, _gathered(rooms)
 
@@ -154,11 +156,6 @@ cdef list _gathered(dict rooms):
             values += numbers._values
             numbers._values = None
     return values
-
-
-def receipt_of(chat):
-    """Where a message is kept."""
-    return _receipt(chat.seq, chat.time)
 
 
 cdef object _receipt(object seq, object time_ms):

@@ -39,7 +39,7 @@ Handle = tuple[str, int]
 SaidRow = tuple[str, int, int, int]
 """The same, and the sequence number and the time of the message."""
 
-_insert_said = Insert("INSERT OR REPLACE INTO said", 4)
+_insert_said = Insert("INSERT OR REPLACE INTO said", "?", "?", "?", "?")
 
 
 class KnownIds:

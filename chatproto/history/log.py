@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from chatproto.history.batch import Said, receipt_of
+from chatproto.history.batch import Said
 from chatproto.history.file import Ownership, open_history
 from chatproto.history.reader import RoomFacts, facts_of, pick, read, search
 from chatproto.history.threads import Call, Question, Readings, Then, Writings
@@ -209,7 +209,9 @@ class SqliteLog:
         if state.unkept == 1:
             self._settle(room, state)
         # A clock that is set back must not turn the history round, not even over a restart.
-        self._newest_ms = max(self._newest_ms, int(self._wall_clock() * 1000))
+        now_ms = int(self._wall_clock() * 1000)
+        if now_ms > self._newest_ms:
+            self._newest_ms = now_ms
         answer: Deferred[Receipt] = Deferred()
         self._writings.put(Said(room, nick, key, id, text, sender, self._newest_ms, answer, cost_bytes))
         return answer
@@ -450,7 +452,6 @@ class SqliteLog:
                 self._kept(outcome, said.sender)
             except Exception:
                 _log.failure("who is told of messages failed")
-            outcome = receipt_of(outcome)
         if state.waiting:
             if state.is_known:
                 _fire(state, None)
@@ -458,10 +459,10 @@ class SqliteLog:
                 self._look_up(name, state)
         if not state.unkept and not state.is_in_use:
             self._settle(name, state)
-        if isinstance(outcome, Receipt):
-            said.answer.callback(outcome)
-        else:
+        if isinstance(outcome, NotStored):
             said.answer.errback(outcome)
+        else:
+            said.answer.callback(outcome if isinstance(outcome, Receipt) else said.receipt)
 
     def _forget(self, rooms: dict[str, int]) -> None:
         """Messages were removed: of each room up to a number."""

@@ -32,11 +32,12 @@ class Insert:
 
     There are few statements for a commit, because after each a thread has to wait for the interpreter, in
     which others may be computing; and few altogether, so that SQLite can keep them ready. See `round_number`.
+    Each of *values* is an expression with one parameter.
     """
 
-    def __init__(self, head: str, width: int) -> None:
-        row = f"({', '.join('?' * width)})"
-        self._width = width
+    def __init__(self, head: str, *values: str) -> None:
+        row = f"({', '.join(values)})"
+        self._width = len(values)
         self._statements = {
             rows: f"{head} VALUES {', '.join([row] * rows)}"
             for rows in (1 << power for power in range(MOST_IN_A_STATEMENT.bit_length()))
@@ -60,21 +61,23 @@ def round_number(rows: int) -> int:
     return rows if rows < FEW_ROWS else rows >> spare_bits << spare_bits
 
 
-_insert_messages = Insert("INSERT INTO messages", MESSAGE_VALUES)
-_insert_words = Insert("INSERT INTO words (rowid, body)", 2)
-_delete_words = Insert("INSERT INTO words (words, rowid, body)", 3)
+# The interpreter takes 3,000 instructions to bind a None, as it looks first whether that can be adapted.
+_insert_messages = Insert("INSERT INTO messages", "?", "?", "?", "?", "nullif(?, '')", "?")
+_insert_words = Insert("INSERT INTO words (rowid, body)", "?", "?")
+_delete_words = Insert("INSERT INTO words (words, rowid, body)", "?", "?", "?")
 
 
 def insert_messages(connection: sqlite3.Connection, values: Sequence[Any]) -> None:
     """Within a transaction: enter messages, whose places ascend, and index their words.
 
     Of each there are the *values* place, time, nickname, text, the nickname's comparison form if it is
-    another (or None), and the id, or 0.
+    another (or an empty string), and the id, or 0.
     """
     _insert_messages(connection, values)
     words: list[Any] = [None] * (2 * len(values) // MESSAGE_VALUES)
     words[::2] = values[::MESSAGE_VALUES]
-    words[1::2] = map(indexed_text, values[3::MESSAGE_VALUES])
+    texts = values[3::MESSAGE_VALUES]
+    words[1::2] = [text if text.isascii() else indexed_text(text) for text in texts]  # most are
     _insert_words(connection, words)
 
 

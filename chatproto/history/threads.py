@@ -135,8 +135,9 @@ class Writings:
             return [], True
         more = round_number(min(self._waiting.qsize() + 1, MOST_IN_A_COMMIT)) - 1
         waiting = [first, *islice(iter(self._waiting.get_nowait, None), more)]
-        self._changes = [change for change in waiting if isinstance(change, _Change)]
         batch = [said for said in waiting if isinstance(said, Said)]
+        if len(batch) < len(waiting):
+            self._changes = [change for change in waiting if isinstance(change, _Change)]
         return batch, len(waiting) <= more
 
     def _make_changes(self) -> None:

@@ -228,19 +228,22 @@ def _say(session: Session, message: Say) -> None:
         return _answer(session, message.id, answer)
     session.unanswered += 1
     member.unanswered += 1
-    answered: Callable[[Any], None] = partial(_answered, session, member, message.id)
-    answer.addBoth(answered).addErrback(session.give_up)
+    # One callback, and nothing made for it: there is one for each message.
+    answer.addBoth(_answered, session, member, message.id)
     return None
 
 
-def _answered(session: Session, member: Member, id: int, outcome: Receipt | Failure) -> None:
-    session.unanswered -= 1
-    member.unanswered -= 1
-    if not member.unanswered:
-        session.hub.has_spoken(member)
-    if not session.ended:
-        _answer(session, id, outcome)
-        session.was_answered()
+def _answered(outcome: Receipt | Failure, session: Session, member: Member, id: int) -> None:
+    try:
+        session.unanswered -= 1
+        member.unanswered -= 1
+        if not member.unanswered:
+            session.hub.has_spoken(member)
+        if not session.ended:
+            _answer(session, id, outcome)
+            session.was_answered()
+    except Exception:
+        session.give_up(Failure())
 
 
 def _answer(session: Session, id: int, outcome: Receipt | Failure) -> None:

@@ -21,6 +21,7 @@ from chatproto.server.config import (
     read_text,
     template,
 )
+from chatproto.server.garbage import look_less_often
 from chatproto.server.listening import Listening
 from chatproto.server.logs import JSON, log_with
 from chatproto.server.reload import Reload
@@ -214,6 +215,7 @@ def strangers_may_come(values: Any) -> bool:
 
 def makeService(options: Options) -> IService:
     """Make the service; nothing is opened before it starts."""
+    look_less_often()
     configuration = options.configuration
     values = configuration.values
     return ChatService(

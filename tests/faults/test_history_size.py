@@ -38,7 +38,7 @@ def make(path: Path, messages: int) -> None:
                             FIRST_MS + seq,
                             "ann",
                             f"said {seq} w{seq % 997}",
-                            None,
+                            "",
                             0,
                         )
                     ],

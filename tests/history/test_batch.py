@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from chatproto.history.batch import Numbers, Said, give_numbers, receipt_of, recognise
+from chatproto.history.batch import Numbers, Said, give_numbers, recognise
 from chatproto.history.file import MOST_SEQ, place_of
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.wire.messages import Chat
@@ -53,8 +53,8 @@ def test_rows_ascend_however_rooms_take_turns() -> None:
     rooms = Rooms(a=(7, 0), b=(3, 41))
     rooms.give(said("a", "1", 5), said("b", "2"), said("a", "3", 6, "Ann"))
     assert rooms.values == [
-        *(place_of(3, 42), 1_000, "ann", "2", None, 0),
-        *(place_of(7, 1), 1_000, "ann", "1", None, 5),
+        *(place_of(3, 42), 1_000, "ann", "2", "", 0),
+        *(place_of(7, 1), 1_000, "ann", "1", "", 5),
         *(place_of(7, 2), 1_000, "Ann", "3", "ann", 6),
     ]
 
@@ -99,9 +99,10 @@ def test_ids_that_are_free_are_not_asked_about() -> None:
 def test_what_is_kept_in_memory_is_nothing_for_the_garbage_collector() -> None:
     """Each time that it looks at everything, nobody hears anything, and messages are most of everything."""
     rooms = Rooms(a=(1, 0))
-    [chat] = rooms.give(said("a", "1", 5))
-    assert isinstance(chat, Chat)
-    assert not any(map(gc.is_tracked, (chat, receipt_of(chat), *rooms.fresh.values(), said("a", "1"))))
+    waiting = said("a", "1", 5)
+    [chat] = rooms.give(waiting)
+    assert (chat, waiting.receipt) == (Chat("a", 1, 1_000, "ann", "1"), Receipt(1, 1_000))
+    assert not any(map(gc.is_tracked, (chat, waiting.receipt, *rooms.fresh.values(), waiting)))
 
 
 def test_nothing_of_a_batch_is_kept_longer_than_what_came_of_it() -> None:
@@ -110,7 +111,6 @@ def test_nothing_of_a_batch_is_kept_longer_than_what_came_of_it() -> None:
     rooms = Rooms(**{room: (1, 0)})
     batch = [Said(room, nick, nick, id, text, 1, 1_000, answer, 400) for id in (0, 5, 5)]
     outcomes = rooms.give(*batch)
-    receipts = [receipt_of(chat) for chat in outcomes if isinstance(chat, Chat)]
-    assert receipts == [Receipt(1, 1_000), Receipt(2, 1_000)]
-    del rooms, batch, outcomes, receipts
+    assert [waiting.receipt for waiting in batch] == [Receipt(1, 1_000), Receipt(2, 1_000), None]
+    del rooms, batch, outcomes
     assert [sys.getrefcount(held) for held in (room, nick, text, answer)] == before

@@ -174,6 +174,16 @@ def test_a_history_says_whose_it_is(path: Path) -> None:
     assert int.from_bytes(b"Chat", "big") == APPLICATION_ID
 
 
+def test_a_comparison_form_is_kept_where_it_is_another_than_the_nickname(path: Path) -> None:
+    log = PumpedLog(path)
+    for nick in ("ann", "Ann"):
+        log.wait(log.append("a", nick, "ann", 0, "x", 1))
+    log.close_now()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT nick, key FROM messages ORDER BY place").fetchall()
+    assert rows == [("ann", None), ("Ann", "ann")]
+
+
 def test_only_one_server_at_a_time_writes_to_a_history(path: Path) -> None:
     log = PumpedLog(path)
     log.say("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import fields
 
@@ -287,3 +288,12 @@ class TestMakeService:
         assert service.ports == []
         assert service.factory is None
         assert not service.running
+
+    def test_has_the_interpreter_look_for_garbage_less_often(self) -> None:
+        before = gc.get_threshold()
+        gc.set_threshold(700, 10, 10)
+        try:
+            tap.makeService(parse())
+            assert gc.get_threshold()[0] == 10_000
+        finally:
+            gc.set_threshold(*before)
