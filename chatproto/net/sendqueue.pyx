@@ -388,18 +388,22 @@ cdef class SendQueue:
 
     cdef int _write_to_transport(self) except -1:
         """Joined chunks to the transport until it says that it has enough."""
-        cdef list chunk, given_up
+        cdef bytes data
+        cdef list chunk
         cdef Py_ssize_t size
         while self._count and not self.blocked:
-            chunk = []
-            given_up = []
-            size = 0
-            while self._count and size < CHUNK_BYTES:
-                data = <object>self._ring[self._head].data
-                chunk.append(data)
-                size += PyBytes_GET_SIZE(data)
-                given_up.append(self._consume(PyBytes_GET_SIZE(data)))
-            self.transport.write(chunk[0] if len(chunk) == 1 else b"".join(chunk))
+            data = <bytes>self._ring[self._head].data
+            size = PyBytes_GET_SIZE(data)
+            given_up = self._consume(size)
+            if self._count and size < CHUNK_BYTES:
+                chunk, given_up = [data], [given_up]
+                while self._count and size < CHUNK_BYTES:
+                    data = <bytes>self._ring[self._head].data
+                    chunk.append(data)
+                    size += PyBytes_GET_SIZE(data)
+                    given_up.append(self._consume(PyBytes_GET_SIZE(data)))
+                data = b"".join(chunk)
+            self.transport.write(data)
             given_up = None
         return 0
 
