@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 __all__ = ["StoreAddress", "is_store", "parse_store", "without_secret"]
@@ -11,6 +13,12 @@ PORT = 6379
 SENTINEL_PORT = 26379
 
 _SCHEMES = ("redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel")
+
+_SCHEME = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://"
+)  # a mistyped one is no file's name, and may have a password
+
+_NO_HOST = re.compile(r"[^\w.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,8 @@ class StoreAddress:
 
 
 def is_store(text: str) -> bool:
-    """Whether *text* means a store, and no file."""
-    return text.partition("://")[0] in _SCHEMES and "://" in text
+    """Whether *text* means a store, and no file; perhaps one that `parse_store` refuses."""
+    return _SCHEME.match(text) is not None
 
 
 def without_secret(text: str) -> str:
@@ -124,7 +132,16 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         host, colon, port = text.partition(":")
     else:
         colon, port = tail[:1], tail[1:]
-    if not host or (colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)):
+    try:
+        if bracket:
+            IPv6Address(host)
+        elif _NO_HOST.search(host):
+            raise ValueError
+        host.encode("idna")  # refuses names that no host can have
+        is_good = not colon or (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)
+    except ValueError:
+        is_good = False
+    if not host or not is_good:
         raise ValueError("needs a host and perhaps a port from 1 to 65535, as in redis://HOST:6379/0")
     return host, int(port) if colon else default_port
 

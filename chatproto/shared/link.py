@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from chatproto.shared.address import StoreAddress
 from chatproto.shared.peoplescripts import SCRIPTS as PEOPLE_SCRIPTS
-from chatproto.shared.resp import ConnectionGone, Reply, StoreConnection, StoreRefusal
+from chatproto.shared.resp import NO_STORE, ConnectionGone, Reply, StoreConnection, StoreRefusal
 from chatproto.shared.scripts import SCRIPTS
 
 __all__ = ["ANSWER_TIMEOUT_S", "Link", "StoreFacts"]
@@ -31,7 +31,10 @@ LOOK_EVERY_S = 1.0
 LEAST_WAIT_S = 0.1
 MOST_WAIT_S = 5.0
 
-LEAST_VERSION = (5, 0)
+STEADY_S = 10.0
+"""A connection that held for so long is worth having again at once; before that the pauses get longer."""
+
+LEAST_VERSION = (6, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class Link:
     """Two connections to the store at *address*: one for commands, one that listens.
 
     *opened* is called when both are there and the store was found to be fit, *lost* when one of them is gone,
-    or nothing could be reached. *heard* and *subscribed* are those of `StoreConnection`. What was told to an
+    or nothing could be reached. *heard* and *subscribed* are those of `StoreConnection`; *channels* are
+    listened to from the beginning. What was told to an
     earlier connection and has not been answered is either done when *opened* is called, or will never be.
     """
 
@@ -60,6 +64,7 @@ class Link:
         address: StoreAddress,
         reactor: Any,
         *,
+        channels: list[bytes],
         opened: Callable[[StoreFacts], None],
         lost: Callable[[str], None],
         heard: Callable[[bytes, bytes], None],
@@ -69,6 +74,7 @@ class Link:
         self.is_open = False
         self.n_opened = 0
         self._reactor = reactor
+        self._channels = channels
         self._opened = opened
         self._lost = lost
         self._heard = heard
@@ -76,6 +82,7 @@ class Link:
         self._connections: list[StoreConnection] = []
         self._before: tuple[str, list[int]] = ("", [])  # a run of the store, and our connections to it
         self._failures = 0
+        self._opened_s = 0.0
         self._next: IDelayedCall | None = None
         self._is_closed = False
         self._looking = LoopingCall(self._look)
@@ -124,7 +131,9 @@ class Link:
     def _could_not_open(self, failure: Any) -> None:
         if failure.check(_Unfit, StoreRefusal, ConnectionGone):
             why = failure.getErrorMessage()
-        elif failure.check(OSError) or failure.type.__module__.startswith(("twisted.internet", "OpenSSL")):
+        elif failure.check(OSError, ValueError) or failure.type.__module__.startswith(
+            ("twisted.internet", "OpenSSL")
+        ):
             why = failure.getErrorMessage().rstrip(".") or failure.type.__name__
         else:
             _log.failure("the store could not be opened", failure)
@@ -161,11 +170,14 @@ class Link:
         for connection in self._connections:
             ids.append((yield _ask(connection, "CLIENT", "ID")))
         self._before = facts.run, ids
+        # If that is refused the refusal is what answers the PING.
+        self.listening.subscribe(self._channels)
+        yield _ask(self.listening, "PING")
         for script in (*SCRIPTS, *PEOPLE_SCRIPTS):
             yield self._told("SCRIPT", "LOAD", script.text)
         if self._is_closed:
             return
-        self._failures = 0
+        self._opened_s = self._reactor.seconds()
         self.is_open = True
         self.n_opened += 1
         self._opened(facts)
@@ -185,14 +197,23 @@ class Link:
     @inlineCallbacks
     def _examine(self) -> Generator[Deferred[Any], Any, StoreFacts]:
         found = yield self._told("INFO")
+        if not isinstance(found, bytes):
+            raise _Unfit(NO_STORE)
         facts = dict(
             line.split(":", 1) for line in found.decode("utf-8", "replace").splitlines() if ":" in line
         )
         version = tuple(
             int(part) for part in facts.get("redis_version", "0").split(".")[:2] if part.isdigit()
         )
+        if "redis_version" not in facts:
+            raise _Unfit(NO_STORE)
         if version < LEAST_VERSION:
-            raise _Unfit(f"it is of version {facts.get('redis_version')}, and needs to be 5.0 or later")
+            raise _Unfit(f"it is of version {facts['redis_version']}, and needs to be 6.2 or later")
+        if facts.get("cluster_enabled") == "1":
+            raise _Unfit(
+                "it is a node of a cluster, whose redirections are not followed; "
+                "use a store by itself, or one behind Sentinel"
+            )
         if facts.get("role") != "master":
             raise _Unfit("it is a replica, and only the master can keep anything")
         if facts.get("loading") == "1":
@@ -235,12 +256,15 @@ class Link:
                 connecting: Deferred[Any] = self._endpoint_at(host, port).connect(_Connecting(self))
                 sentinel = yield connecting.addTimeout(ANSWER_TIMEOUT_S, self._reactor)
                 assert sentinel is not None
-                found = yield _ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.service)
+                asking = _ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.address.service)
+                asking.addTimeout(ANSWER_TIMEOUT_S, self._reactor)
+                found = yield asking
                 if found is not None:
                     return found[0].decode(), int(found[1])
                 why = f"no Sentinel knows a service {self.address.service!r}"
             except Exception as error:
-                why = why or f"Sentinel {host}:{port} does not answer: {error or type(error).__name__}"
+                said = "" if isinstance(error, TimeoutError) else f": {error or type(error).__name__}"
+                why = why or f"Sentinel {host}:{port} does not answer{said}"
             finally:
                 if sentinel is not None:
                     sentinel.abort()
@@ -261,12 +285,14 @@ class Link:
         for connection in list(self._connections):
             if connection.is_owed and now_s - connection.newest_s > ANSWER_TIMEOUT_S:
                 # While it is being opened that fails by this.
-                connection.abort()
+                connection.abort(f"it has not answered for {ANSWER_TIMEOUT_S:g} s")
                 self.reopen(f"it has not answered for {ANSWER_TIMEOUT_S:g} s")
             elif self.is_open and not connection.is_owed:
                 connection.ping()
 
     def _fell(self, why: str) -> None:
+        if self.is_open and self._reactor.seconds() - self._opened_s > STEADY_S:
+            self._failures = 0
         self.is_open = False
         self._drop()
         if self._is_closed:

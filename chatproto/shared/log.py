@@ -54,6 +54,9 @@ LEAST_BYTES = text_cost_bytes("")
 GAP_S = 0.1
 """What is missing for longer than that is not on its way on the other connection, and is read."""
 
+LOOK_AGAIN_S = 1.0
+"""The pause after the store has refused to say what it has."""
+
 LINGER_S = 10.0
 """A room without people is listened to for so long: they may be about to come."""
 
@@ -225,8 +228,15 @@ class SharedLog:
         def then(reply: Reply) -> None:
             if isinstance(reply, Exception):
                 answer.errback(reply)
-            else:
-                answer.callback(take_bytes((chat for chat, _ in entries_of(room, reply)), max_bytes))
+                return
+            found = [chat for chat, _ in entries_of(room, reply)]
+            begins = found[0].seq if found else last + 1
+            if begins > first and state is not None and self._rooms.get(room) is state and state.is_known:
+                # Another server has let go of it, which one may not have heard yet, or it is lost.
+                self._forget_before(state, begins)
+                if state.is_listened_to:
+                    self._look(state)
+            answer.callback(take_bytes(found, max_bytes))
 
         self._store.ask(then, b"XRANGE", stream_key(room), first, last, b"COUNT", most)
         return answer
@@ -292,7 +302,8 @@ class SharedLog:
 
     def look_at_people(self, room: str | None = None) -> None:
         """Have the listener told anew who is in *room*, or in every room."""
-        for state in [self._rooms[room]] if room is not None else list(self._rooms.values()):
+        for name in list(self._rooms) if room is None else self._rooms.keys() & {room}:
+            state = self._rooms[name]
             state.has_people = False
             if state.is_listened_to:
                 self._look(state)
@@ -392,6 +403,7 @@ class SharedLog:
             b"%d" % most,
             *self._keeping,
             b"%d" % wants_people,
+            b"%d" % self.epoch,
         )
 
     def _was_looked_at(
@@ -405,7 +417,10 @@ class SharedLog:
         if isinstance(reply, Exception):
             self._could_not_look(state, reply)
             return
-        oldest, newest, found, changes, people = reply
+        oldest, newest, found, changes, people, is_torn = reply
+        if is_torn:
+            self._store.has_lost()
+            return
         if self._store.people is not None and not state.has_people:
             state.has_people = True
             self._store.people.looked_at(state.name, changes, people)
@@ -450,6 +465,14 @@ class SharedLog:
         for _, fail in waiting:
             fail(NotStored(UNREACHABLE))
         self._settle(state)
+        is_waited_for = state.unkept or not state.has_people or state.newest > state.recent.last
+        if state.is_known and is_waited_for and state.is_listened_to and state.gap is None:
+            state.gap = self._reactor.callLater(LOOK_AGAIN_S, self._look_again, state)
+
+    def _look_again(self, state: FollowedRoom) -> None:
+        state.gap = None
+        if state.is_listened_to and self._rooms.get(state.name) is state:
+            self._look(state)
 
     def _take(self, state: FollowedRoom, chat: Chat, origin: bytes) -> None:
         """A message is kept: tell of it when its turn comes."""
@@ -527,16 +550,18 @@ class SharedLog:
         """See `RoomsListener.connected`."""
         self._store.subscribe(list(self._by_channel))
         for newest in self._left.values() if self._store.is_another else ():
-            words = b"%d" % newest.seq, b"1", *self._keeping, b"0"
+            words = b"%d" % newest.seq, b"1", *self._keeping, b"0", b"%d" % self.epoch
             keys = about_key(newest.room), stream_key(newest.room), people_key(newest.room)
             self._store.run(partial(self._was_looked_back_at, newest), LOOK, keys, *words)
 
     def _was_looked_back_at(self, left: Chat, reply: Reply) -> None:
         """Of a room where nobody from here is any more: whether the store has what was told there last."""
         if not isinstance(reply, Exception) and self._left.get(left.room) is left:
-            oldest, newest, found, *_ = reply
-            if newest < left.seq or (
-                left.seq >= oldest and not begins_with(entries_of(left.room, found), left)
+            oldest, newest, found, _, _, is_torn = reply
+            if (
+                is_torn
+                or newest < left.seq
+                or (left.seq >= oldest and not begins_with(entries_of(left.room, found), left))
             ):
                 self._store.has_lost()
 

@@ -41,7 +41,7 @@ from chatproto.shared.peoplescripts import (
     rooms_key,
     told_key,
 )
-from chatproto.shared.resp import Reply
+from chatproto.shared.resp import Reply, StoreRefusal
 from chatproto.shared.scripts import about_key, channel_of, server_channel
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Error, Joined, Left, Told
@@ -98,6 +98,11 @@ class SharedPeople:
         self._is_expected = False  # the store knows of this server, as far as one knows
         self._asked: dict[int, Callable[[bool], None]] = {}  # whom private messages wait for, by number
         self._newest_n = 0
+        self._claiming: list[set[str]] = []  # what the store is being asked for
+        self._wrong: set[str] = set()  # rooms of which it has not taken who is there
+        self._is_spreading = False
+        self._wants_rules = False  # those of the store, once it has the orders
+        self._unspread: list[tuple[str, str, str]] = []  # orders that it has not taken, the oldest first
         store.people = self
 
     def start(self, hub: Hub) -> None:
@@ -136,7 +141,14 @@ class SharedPeople:
 
     def _claim(self, then: Callable[[Reply], None], nick: Nick, session: Session) -> None:
         keys = SERVERS, NICKS, of_key(self._token)
-        self._store.run(then, CLAIM, keys, self._place(session), self._lease_ms, *sorted(_fields(nick)))
+        fields = _fields(nick)
+        self._claiming.append(fields)
+
+        def was_asked(reply: Reply) -> None:
+            self._claiming.remove(fields)
+            then(reply)
+
+        self._store.run(was_asked, CLAIM, keys, self._place(session), *sorted(fields))
 
     def release(self, nick: Nick, session: Session, but: Nick | None = None) -> None:
         """See `Elsewhere.release`."""
@@ -174,7 +186,14 @@ class SharedPeople:
 
     def _change(self, script: Any, room: str, *words: str) -> None:
         keys = about_key(room), people_key(room)
-        self._store.run(_ignore, script, keys, channel_of(self._database, room), *words)
+        self._store.run(
+            partial(self._was_changed, room), script, keys, channel_of(self._database, room), *words
+        )
+
+    def _was_changed(self, room: str, reply: Reply) -> None:
+        # What is lost with the connection is put right when there is another.
+        if isinstance(reply, StoreRefusal):
+            self._wrong.add(room)
 
     # --- what the hub asks: private messages ----------------------------------------------------------------
 
@@ -313,7 +332,27 @@ class SharedPeople:
             "reason": order.reason,
             "until_ms": until_ms,
         }
-        self._store.run(_ignore, ORDER, (RULES,), self._store.everyone, f"o{json.dumps(what)}", place, rule)
+        self._unspread.append((f"o{json.dumps(what)}", place, rule))
+        self._spread_next()
+
+    def _spread_next(self) -> None:
+        """Have the store take the orders one after the other, again with each beat until it has."""
+        if self._is_spreading:
+            return
+        if not self._unspread:
+            if self._wants_rules:
+                self._wants_rules = False
+                self._store.ask(self._take_rules, b"HGETALL", RULES)
+            return
+        self._is_spreading = True
+
+        def was_spread(reply: Reply) -> None:
+            self._is_spreading = False
+            if not isinstance(reply, Exception):
+                del self._unspread[0]
+                self._spread_next()
+
+        self._store.run(was_spread, ORDER, (RULES,), self._store.everyone, *self._unspread[0])
 
     def heard_by_all(self, content: bytes) -> None:
         """An operator somewhere has ordered something."""
@@ -329,6 +368,9 @@ class SharedPeople:
     def _take_rules(self, reply: Reply) -> None:
         if self._hub is None or isinstance(reply, Exception):
             return
+        if self._unspread:
+            self._wants_rules = True  # it has been ordered meanwhile
+            return
         rules = []
         for text in reply[1::2]:
             try:
@@ -342,7 +384,8 @@ class SharedPeople:
     def connected(self) -> None:
         """The store is connected, perhaps again."""
         if self._hub is not None:
-            self._store.ask(self._take_rules, b"HGETALL", RULES)
+            self._wants_rules = True
+            self._spread_next()
             self._beat()
             self._store.ask(self._free_others, b"SMEMBERS", of_key(self._token))
 
@@ -350,7 +393,7 @@ class SharedPeople:
         """What nobody here has any more is given back: that it was may have been lost with a connection."""
         if self._hub is None or isinstance(reply, Exception):
             return
-        held = {field for nick in self._hub.nicks for field in _fields(nick)}
+        held = {field for nick in self._hub.nicks for field in _fields(nick)}.union(*self._claiming)
         freed = sorted({field.decode() for field in reply} - held)
         if freed:
             self._store.run(_ignore, FREE, (NICKS, of_key(self._token)), self._token, *freed)
@@ -369,6 +412,10 @@ class SharedPeople:
         if isinstance(reply, Exception) or self._hub is None:
             return
         is_new, gone = reply
+        self._spread_next()
+        wrong, self._wrong = self._wrong, set()
+        for room in wrong:
+            self._log.look_at_people(room)
         if is_new:
             self._come_back(self._hub)
         for token in gone:
@@ -414,7 +461,7 @@ class SharedPeople:
         """So many changes after it began these are in *room*: places and nicknames, one after the other."""
         place = self._places.setdefault(room, _Place())
         there = {found[i].decode(): found[i + 1].decode() for i in range(0, len(found), 2)}
-        own = {name for name in there if self._is_own(name)}
+        own = {name: nick for name, nick in there.items() if self._is_own(name)}
         if not place.is_known or changes >= place.changes:
             place.changes = changes
             for name in set(place.strangers) - set(there):
@@ -422,20 +469,24 @@ class SharedPeople:
             for name in there:
                 if name not in own:
                     self._let_in(room, place, name, there[name], is_news=place.is_known)
+                    self._rename(name, there[name])
             place.is_known = True
         early, place.early = place.early, []
         for number, what in early:
             self._follow(room, place, number, what)
         self._put_right(room, own)
 
-    def _put_right(self, room: str, own: set[str]) -> None:
-        """Have the store know who of this server's people is in *room*."""
+    def _put_right(self, room: str, own: Mapping[str, str]) -> None:
+        """Have the store know who of this server's people is in *room*; it has *own*: nicknames."""
         here = self._hub.rooms.get(room) if self._hub is not None else None
-        members = here.everyone() if here is not None else ()
+        members = (*here.everyone(), *here.leaving.values()) if here is not None else ()
         for member in members:
-            if self._place(member.session) not in own:
+            known = own.get(self._place(member.session))
+            if known is None:
                 self.entered(room, member.session)
-        for name in own - {self._place(member.session) for member in members}:
+            elif known != member.session.nick_text:
+                self._change(RENAME, room, self._place(member.session), member.session.nick_text)
+        for name in own.keys() - {self._place(member.session) for member in members}:
             self._change(LEAVE, room, name, "closed")
 
     def heard(self, room: str, content: bytes) -> None:

@@ -138,19 +138,16 @@ return 1
 """Nothing is left of a server, and its nicknames are free."""
 
 CLAIM = script(
-    _TIME
-    + """
--- KEYS: servers, nicks, of; ARGV: place, milliseconds of a lease, then the nickname's fields
-for i = 3, #ARGV do
+    """
+-- KEYS: servers, nicks, of; ARGV: place, then the nickname's fields
+for i = 2, #ARGV do
     local owner = redis.call('HGET', KEYS[2], ARGV[i])
-    if owner and owner ~= ARGV[1] then
-        local beat_ms = redis.call('ZSCORE', KEYS[1], string.match(owner, '^[^.]+'))
-        if beat_ms and now_ms - beat_ms <= tonumber(ARGV[2]) then
-            return 0
-        end
+    -- A server whose lease is over still has its people in their rooms, until it is buried.
+    if owner and owner ~= ARGV[1] and redis.call('ZSCORE', KEYS[1], string.match(owner, '^[^.]+')) then
+        return 0
     end
 end
-for i = 3, #ARGV do
+for i = 2, #ARGV do
     redis.call('HSET', KEYS[2], ARGV[i], ARGV[1])
     redis.call('SADD', KEYS[3], ARGV[i])
 end

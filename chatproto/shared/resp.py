@@ -12,7 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-__all__ = ["ConnectionGone", "Reply", "StoreConnection", "StoreRefusal", "Then"]
+__all__ = ["NO_STORE", "ConnectionGone", "Reply", "StoreConnection", "StoreRefusal", "Then"]
+
+
+NO_STORE = "what answers there is no Redis or Valkey"
 
 
 class StoreRefusal(Exception):
@@ -55,6 +58,7 @@ class StoreConnection(Protocol):
         self._out: list[bytes] = []
         self._is_lost = False
         self._is_listening = False
+        self._why = ""  # it is being aborted
         self.newest_s = clock.seconds()
         """When the store last gave a sign of life, or was asked something after nothing was owed."""
 
@@ -86,8 +90,9 @@ class StoreConnection(Protocol):
         """Have the store give a sign of life."""
         self.execute(lambda reply: None, b"PING")
 
-    def abort(self) -> None:
-        """Be rid of the connection at once."""
+    def abort(self, why: str = "") -> None:
+        """Be rid of the connection at once, and say *why*."""
+        self._why = self._why or why
         if self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
@@ -112,16 +117,17 @@ class StoreConnection(Protocol):
             try:
                 reply = reader.gets()
             except StoreRefusal:
-                self.abort()  # what speaks there is no store
+                self.abort(NO_STORE)
                 return
             if reply is False:
                 return
-            if self._is_listening and type(reply) is list and reply[0] != b"pong":
+            if self._is_listening and type(reply) is list and len(reply) == 3:
                 self._take_published(reply)
             elif self._waiting:
                 self._waiting.popleft()(reply)
             else:
-                self.abort()
+                # Listening has no answer unless it is refused.
+                self.abort(str(reply) if isinstance(reply, StoreRefusal) else NO_STORE)
                 return
 
     def _take_published(self, reply: list[Any]) -> None:
@@ -134,7 +140,7 @@ class StoreConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Nothing more comes."""
         self._is_lost = True
-        why = _in_words(reason)
+        why = self._why or _in_words(reason)
         waiting, self._waiting = self._waiting, deque()
         for then in waiting:
             then(ConnectionGone(why))

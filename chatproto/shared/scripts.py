@@ -3,7 +3,8 @@
 Everything of one room has the same hash tag, so that it lies in one slot of a cluster:
 
     chat:{ROOM}             a stream: one entry for each message, under SEQ-MS, with the field m
-    chat:{ROOM}:about       a hash: last (the newest number), ms (its time), first (the oldest that is kept)
+    chat:{ROOM}:about       a hash: last (the newest number), ms (its time), first (the oldest that is kept),
+                            torn (the epoch in which messages were lost)
     chat:{ROOM}:id:KEY:ID   the SEQ-MS that an id of a nickname got; it expires by itself
     chat:about              a hash: epoch, and run (of the store, when the epoch was last looked at)
 
@@ -20,6 +21,7 @@ __all__ = [
     "ANEW",
     "APPEND",
     "BEGIN",
+    "BEGUN",
     "LOOK",
     "REMOVE",
     "SCRIPTS",
@@ -130,13 +132,21 @@ LOOK = script(
     + """
 -- KEYS: about, stream, people
 -- ARGV: from which number on (0: the newest), how many, messages and milliseconds to keep, and whether it is
--- to be said who is there
+-- to be said who is there; the epoch
 local about = redis.call('HMGET', KEYS[1], 'last', 'first')
 local last = tonumber(about[1]) or 0
 local first = tonumber(about[2]) or 1
 if last > 0 then
     first = trim(KEYS[1], KEYS[2], first, last, tonumber(ARGV[3]), tonumber(ARGV[4]), now_ms)
 end
+-- What is gone but was not let go of is lost. That is said for as long as the epoch is the same.
+local top = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+local begins = top and tonumber(string.match(top[1], '^%d+')) or last + 1
+if last > 0 and begins > first then
+    first = begins
+    redis.call('HSET', KEYS[1], 'first', written(first), 'torn', ARGV[6])
+end
+local is_torn = redis.call('HGET', KEYS[1], 'torn') == ARGV[6] and 1 or 0
 local entries
 if ARGV[1] == '0' then
     entries = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[2])
@@ -147,7 +157,7 @@ local people = {}
 if ARGV[5] == '1' then
     people = redis.call('HGETALL', KEYS[3])
 end
-return {first, last, entries, tonumber(redis.call('HGET', KEYS[1], 'people')) or 0, people}
+return {first, last, entries, tonumber(redis.call('HGET', KEYS[1], 'people')) or 0, people, is_torn}
 """
 )
 """What is to be known of a room before people enter it, or after the connection was lost."""
@@ -197,7 +207,9 @@ return 1
 BEGIN = script(
     """
 -- KEYS: about
--- ARGV: an epoch for a store that has none, the store's run, whether a run before may have lost something
+-- ARGV: an epoch for a store that has none, the store's run, whether a run before may have lost something,
+-- this server's channel. Who may not publish must not write either: what is said would be kept, and refused.
+redis.call('PUBLISH', ARGV[4], 'b')
 redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1])
 local run = redis.call('HGET', KEYS[1], 'run')
 if run and run ~= ARGV[2] and ARGV[3] == '1' then
@@ -208,6 +220,9 @@ return redis.call('HGET', KEYS[1], 'epoch')
 """
 )
 """The epoch."""
+
+BEGUN = b"b"
+"""The kind of what `BEGIN` publishes; there is nothing to be done about it."""
 
 ANEW = script(
     """

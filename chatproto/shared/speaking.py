@@ -23,6 +23,8 @@ __all__ = ["ANSWERS_S", "UNREACHABLE", "Speaking"]
 ANSWERS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 """Classes of the time in which the store answers."""
 
+LOST = "the history was out of reach; nobody saw it"
+
 UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
 
 Take = Callable[[FollowedRoom, Chat, bytes, int], None]
@@ -134,7 +136,18 @@ class Speaking:
             if said.receipt is not None:
                 self._answer(room, said, said.receipt)
             elif 0 < said.sent_over < self._store.n_opened:
-                self.refuse(room, said, "the history was out of reach; nobody saw it")
+                if said.id_key:
+                    # It was perhaps kept before, for whoever said it on a server that they have left.
+                    self._store.ask(partial(self._was_looked_up, room, said), b"GET", said.id_key)
+                else:
+                    self.refuse(room, said, LOST)
+
+    def _was_looked_up(self, room: FollowedRoom, said: Said, reply: Reply) -> None:
+        if isinstance(reply, bytes):
+            seq, time_ms = map(int, reply.split(b"-"))
+            self._answer(room, said, Receipt(seq, time_ms))
+        elif reply is None:  # without an answer it stays in doubt, until there is another connection
+            self.refuse(room, said, LOST)
 
     def _was_tried(self, room: FollowedRoom, said: Said, reply: Reply) -> None:
         if isinstance(reply, ConnectionGone):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from twisted.logger import Logger
 from chatproto.shared.address import StoreAddress
 from chatproto.shared.link import Link, StoreFacts
 from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal, Then
-from chatproto.shared.scripts import ABOUT, ANEW, BEGIN, Script, everyone_channel, server_channel
+from chatproto.shared.scripts import ABOUT, ANEW, BEGIN, BEGUN, Script, everyone_channel, server_channel
 from chatproto.wire.messages import MAX_U64
 
 __all__ = ["PeopleListener", "RoomsListener", "Store", "phrase"]
@@ -21,6 +22,9 @@ _log = Logger(namespace="chatproto.shared")
 PROBE_EVERY_S = 3.0
 
 SUBSCRIBED_AT_ONCE = 1_000
+
+_BESIDE_THE_POINT = re.compile(r" script: [0-9a-f]{40}|, with args beginning with")
+"""Where what a store says of a refusal goes on with which script it was, or with which words."""
 
 
 class RoomsListener(Protocol):
@@ -90,6 +94,7 @@ class Store:
         self._link = Link(
             address,
             reactor,
+            channels=[self.everyone, self._here],
             opened=self._opened,
             lost=self._lost,
             heard=self._heard,
@@ -181,7 +186,8 @@ class Store:
                 self._go_by(int(reply))
 
         may_have_lost = not (self._facts.is_durable or self.epoch)
-        self.run(has_begun, BEGIN, (ABOUT,), _an_epoch(), self._facts.run, b"%d" % may_have_lost)
+        words = _an_epoch(), self._facts.run, b"%d" % may_have_lost, self._here
+        self.run(has_begun, BEGIN, (ABOUT,), *words)
 
     def has_lost(self) -> None:
         """The store has lost something that people were told of."""
@@ -211,7 +217,6 @@ class Store:
         _log.info("the store is connected: {address}", address=str(self.address))
         self.is_another = facts.run != self._facts.run
         self._facts = facts
-        self._link.listening.subscribe([self.everyone, self._here])
         self._begin()
         if self.people is not None:
             self.people.connected()
@@ -234,7 +239,7 @@ class Store:
             elif kind == b"o" and self.people is not None:
                 self.people.heard_by_all(content)
         elif channel == self._here:
-            if self.people is not None:
+            if self.people is not None and kind != BEGUN:
                 self.people.heard_here(kind, content)
         else:
             self.rooms.heard(channel, kind, content)
@@ -242,7 +247,7 @@ class Store:
 
 def phrase(refusal: Exception) -> str:
     """What the store said, as part of a sentence."""
-    said = str(refusal).partition(" script: ")[0]
+    said = _BESIDE_THE_POINT.split(str(refusal))[0]
     kind, _, text = said.partition(" ")
     return (text if kind == "ERR" and text else said).strip().rstrip(".")
 

@@ -79,6 +79,8 @@ class SimulatedRedis:
         elif words[0] == b"XRANGE":
             first, last = int(words[2]), int(words[3])
             return self._range(self.streams[words[1]], first, last, int(words[5]))
+        elif words[0] == b"GET":
+            return self.texts.get(words[1])
         elif words[0] != b"PING":
             raise NotImplementedError(words)
         return 1
@@ -110,7 +112,7 @@ class SimulatedRedis:
         found = self._range(stream, first or len(stream) - most + 1, len(stream), most)
         changes = int(self.hashes[keys[0]].get(b"people", b"0"))
         there = _flat(self.hashes[keys[2]]) if words[4] == b"1" else []
-        return [1, len(stream), found if first else found[::-1], changes, there]
+        return [1, len(stream), found if first else found[::-1], changes, there, 0]
 
     def _begin(self, keys: list[bytes], words: list[bytes]) -> Any:
         return self.hashes[keys[0]].setdefault(b"epoch", words[0])
@@ -164,9 +166,9 @@ class SimulatedRedis:
             del self.beats_ms[token]
 
     def _claim(self, keys: list[bytes], words: list[bytes]) -> Any:
-        place, lease_ms, *fields = words
+        place, *fields = words
         nicks = self.hashes[keys[1]]
-        if any(nicks.get(f, place) != place and self._is_there(nicks[f], lease_ms) for f in fields):
+        if any(nicks.get(f, place) != place and nicks[f].partition(b".")[0] in self.beats_ms for f in fields):
             return 0
         nicks.update(dict.fromkeys(fields, place))
         self.sets[keys[2]].update(fields)

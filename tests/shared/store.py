@@ -1,7 +1,8 @@
-"""A real Redis in a process of its own, and logs on it whose reactor the test turns by hand."""
+"""A real store in a process of its own, and logs on it whose reactor the test turns by hand."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -28,11 +29,14 @@ __all__ = ["PumpedSharedLog", "Sentinel", "Store", "free_port", "needs_store"]
 
 T = TypeVar("T")
 
-needs_store = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+PROGRAM = os.environ.get("CHATPROTO_STORE_PROGRAM", "redis-server")
+"""What is started as the store, and as its Sentinel: any Redis or Valkey server."""
+
+needs_store = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=f"{PROGRAM} is not installed")
 
 
 class Store:
-    """`redis-server`, without anything on disk unless *options* say so; `port` and `path` are where it is."""
+    """A store, without anything on disk unless *options* say so; `port` and `path` are where it is."""
 
     def __init__(self, *options: str, port: int = 0) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="chatproto-store-")
@@ -43,7 +47,7 @@ class Store:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return self._launch(
-            *("redis-server", "--bind", "127.0.0.1", "--port", str(self.port)),
+            *(PROGRAM, "--bind", "127.0.0.1", "--port", str(self.port)),
             *("--unixsocket", self.path, "--dir", self.folder.name, "--save", "", *self.options),
         )
 
@@ -111,7 +115,7 @@ def free_port() -> int:
 
 
 class Sentinel(Store):
-    """`redis-sentinel`, which puts another store in the place of *master* when that is gone for a second."""
+    """A Sentinel, which puts another store in the place of *master* when that is gone for a second."""
 
     def __init__(self, master: Store) -> None:
         self._master = master
@@ -124,7 +128,7 @@ class Sentinel(Store):
             f"sentinel monitor chat 127.0.0.1 {self._master.port} 1\n"
             "sentinel down-after-milliseconds chat 1000\nsentinel failover-timeout chat 5000\n"
         )
-        return self._launch("redis-server", str(file), "--sentinel")
+        return self._launch(PROGRAM, str(file), "--sentinel")
 
     @property
     def url(self) -> str:

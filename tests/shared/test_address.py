@@ -50,6 +50,15 @@ def test_a_url_means_a_store(text: str, address: StoreAddress) -> None:
         "redis://h/1/2",
         "redis://h/0?db=1",
         "redis://h/0#sesame",
+        "redis://h?replicas=1",
+        "redis://ho st/0",
+        "redis://a..b/0",
+        "redis://h%20/0",
+        f"redis://{'a' * 70}/0",
+        "redis://[::1",
+        "redis://[::x]/0",
+        "redis://[::1]x/0",
+        "reds://:sesame@h/0",
         "redis://a,b/0",
         "redis+unix://host/run/sock",
         "redis+unix://",
@@ -68,7 +77,7 @@ def test_anything_else_is_refused_with_a_phrase_without_a_password(text: str) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["chat.sqlite", "memory", "./redis://x", "/srv/redis", "redis", "sqlite://x"]
+    "text", ["chat.sqlite", "memory", "./redis://x", "/srv/redis", "redis", "C:\\chat.sqlite"]
 )
 def test_a_file_is_no_store(text: str) -> None:
     assert not is_store(text)

@@ -10,7 +10,7 @@ from shared.store import PumpedSharedLog, Store, needs_store
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 
-from chatproto.limits import HistoryLimits
+from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.shared import log as shared_log
 from chatproto.shared.scripts import about_key, channel_of, stream_key
@@ -168,6 +168,43 @@ class TestSeveral:
             assert [log.say(room, f"{n}", id=9) for _ in range(2)] == [1, 1]
             assert log.texts(room) == [(1, f"{n}")]
 
+    def test_what_another_has_let_go_of_meanwhile_begins_later(
+        self, opening: Opening, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = opening(max_history_room_messages=5)
+        for n in range(1, 6):
+            one.say("a", f"text {n}")
+        little = Limits(max_room_log_messages=0, max_rooms=1)
+        other = PumpedSharedLog(f"redis+unix://{store.path}", little, reactor=one.reactor)
+        other.until(lambda: other.epoch, "no epoch")
+        assert other.known("a") == (1, 5)
+        with monkeypatch.context() as deaf:
+            deaf.setattr(other, "heard", lambda channel, kind, content: None)
+            for n in range(6, 9):
+                one.say("a", f"text {n}")
+            answer = other.read("a", 1, 5, 100_000)
+            assert isinstance(answer, Deferred)
+            assert [chat.seq for chat in other.wait(answer)] == [4, 5]
+            assert other.bounds("a")[0] == 4
+        other.until(lambda: other.bounds("a") == (4, 8), "not made up for")
+        assert other.epoch == one.epoch
+        other.close_now()
+
+    def test_who_said_something_again_that_got_there_by_another_is_told_so(
+        self, opening: Opening, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, other = opening(), opening()
+        one.say("a", "hi", id=7)
+        other.known("a")
+        with monkeypatch.context() as cut:
+            cut.setattr(other.store, "run", lambda then, script, keys, *words: None)
+            again, never = (other.append("a", "ann", "ann", id, "hi", 1) for id in (7, 8))
+        store.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        assert other.wait(again).seq == 1
+        with pytest.raises(NotStored, match="nobody saw it"):
+            other.wait(never)
+        assert one.texts("a") == [(1, "hi")]
+
 
 class TestRefusals:
     def test_scripts_that_the_store_has_forgotten_are_given_to_it_again(
@@ -215,6 +252,26 @@ class TestRefusals:
 
 
 class TestLoss:
+    @pytest.mark.parametrize("left", [0, 2])
+    def test_what_somebody_took_away_is_noticed_by_who_reads_it(
+        self, opening: Opening, store: Store, left: int
+    ) -> None:
+        one = opening()
+        for n in range(1, 6):
+            one.say("a", f"text {n}")
+        before = one.epoch
+        store.ask("XTRIM", stream_key("a").decode(), "MAXLEN", left)
+        other = opening()
+        other.prepare("a")
+        one.until(lambda: before not in (one.epoch, other.epoch), "the same epoch")
+        assert one.epoch == other.epoch
+        now = one.epoch
+        for log in (one, other):
+            assert log.known("a") == (6 - left, 5)
+        assert one.say("a", "text 6") == 6
+        other.until(lambda: other.bounds("a") == (6 - left, 6), "not told")
+        assert one.epoch == other.epoch == now
+
     def test_what_was_lost_of_a_room_that_people_have_left_is_seen_too(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

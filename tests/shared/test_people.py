@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from live import Framed, Server
-from shared.store import Store, needs_store
+from live import Framed, Server, eventually
+from shared.store import PumpedSharedLog, Store, needs_store
 
+from chatproto.shared.people import SharedPeople
+from chatproto.shared.peoplescripts import CLAIM, NICKS, SERVERS
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import (
     Ack,
@@ -232,6 +234,58 @@ class TestModeration:
             reader = server.join(f"reader{server.port}", "m4", limit=10)
             reader.gather(lambda r=reader: bool(r.of(Chat)), "it")  # type: ignore[misc]
             assert [chat.text for chat in reader.of(Chat)] == ["(removed)"]
+
+
+def test_what_a_full_store_refused_is_put_right_afterwards(
+    servers: list[Server], lasting_store: Store
+) -> None:
+    op, bob = operator(servers[0], "op5", "f1"), servers[1].join("fbob", "f2")
+    cid = servers[1].join("fcid", "f1")
+    op.until(Joined)
+    lasting_store.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        bob.send(Join("fbob", "f1", 0, 0, 0))
+        bob.until(Roster, lambda found: found.room == "f1")
+        order(op, MUTE, "f1", "fbob", 600)
+        assert roster(op, "f1") == ["fcid", "op5"]
+    finally:
+        lasting_store.ask("CONFIG", "SET", "maxmemory", "0")
+    assert op.until(Joined).nick == "fbob"
+    bob.until(Notice)
+    bob.send(Say(1, "f1", "hello?"))
+    assert bob.until(Error).code == ErrorCode.NOT_ALLOWED
+    assert roster(cid, "f1") == ["fbob", "fcid", "op5"]
+
+
+def test_a_nickname_is_had_until_the_people_of_a_dead_server_have_left_their_rooms(
+    lasting_store: Store,
+) -> None:
+    lasting_store.ask("ZADD", SERVERS.decode(), 1, "dead")
+    lasting_store.ask("HSET", NICKS.decode(), "kzoe", "dead.1")
+    sha, keys = CLAIM.sha.decode(), (SERVERS.decode(), NICKS.decode(), "of")
+    assert lasting_store.ask("EVAL", CLAIM.text, 3, *keys, "one.1", "kzoe") == 0
+    lasting_store.ask("ZREM", SERVERS.decode(), "dead")
+    assert lasting_store.ask("EVALSHA", sha, 3, *keys, "one.1", "kzoe") == 1
+
+
+def test_who_was_renamed_while_one_did_not_hear_has_the_new_name(lasting_store: Store) -> None:
+    log = PumpedSharedLog(f"redis+unix://{lasting_store.path}")
+    people = SharedPeople(log.store, log, log.reactor, LEASE_S)
+    people.looked_at("a", 1, [b"other.1", b"ann"])
+    people.looked_at("a", 2, [b"other.1", b"anna"])
+    assert people.people("a")["other.1"].nick == "anna"
+    log.close_now()
+
+
+def test_a_name_that_the_store_has_wrong_is_put_right(servers: list[Server], lasting_store: Store) -> None:
+    person = servers[0].join("right", "w1")
+    key = "chat:{w1}:people"
+    eventually(lambda: lasting_store.ask("HLEN", key) == 1, "not in")
+    [place] = lasting_store.ask("HKEYS", key)
+    lasting_store.ask("HSET", key, place, "wrong")
+    lasting_store.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    eventually(lambda: lasting_store.ask("HGET", key, place) == "right", "still wrong")
+    assert roster(person, "w1") == ["right"]
 
 
 def test_the_people_of_a_server_that_was_killed_are_gone_once_and_soon(
