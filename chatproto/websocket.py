@@ -7,6 +7,7 @@ prepared messages, refusals. See `docs/howto.md`.
 from __future__ import annotations
 
 from chatproto.limits import WebSocketLimits
+from chatproto.net.gathering import gathering
 from chatproto.net.websocket.client import WebSocketClientEndpoint
 from chatproto.net.websocket.factory import WebSocketFactory
 from chatproto.net.websocket.interfaces import (
@@ -49,4 +50,5 @@ __all__ = [
     "WebSocketResource",
     "WebSocketTransport",
     "broadcast",
+    "gathering",
 ]

@@ -16,6 +16,7 @@ from chatproto.websocket import (
     WebSocketProtocol,
     WebSocketTransport,
     broadcast,
+    gathering,
 )
 
 task, port, *more = sys.argv[1:]
@@ -61,5 +62,5 @@ if certificates:
     pem = certificates[0]
     endpoint = f"ssl:{port}:backlog=4096:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
 factory = WebSocketFactory(ServerFactory(), deflate=Deflate() if deflates else None)
-endpoints.serverFromString(reactor, endpoint).listen(factory)
+endpoints.serverFromString(gathering(reactor), endpoint).listen(factory)
 reactor.run()
