@@ -379,6 +379,22 @@ class Together(ByTheReactor):
         second.transport.resumeProducing()
         await self.until_told(second, b"2")
 
+    async def test_who_is_paused_by_another_is_told_nothing_though_it_has_something_to_write(self) -> None:
+        first, first_end = await self.pair()
+        second, second_end = await self.pair()
+        first.act = lambda: second.transport.pauseProducing()
+        second.act = lambda: first.transport.pauseProducing()
+        for peer in (first, second):
+            peer.transport.write(MUCH)
+        await self.turns(5)
+        first_end.send(b"1")
+        second_end.send(b"2")
+        await self.turns(5)  # the kernel says which of them is the first
+        assert first.told + second.told in ([b"1"], [b"2"])
+        first.transport.resumeProducing()
+        second.transport.resumeProducing()
+        await self.until(lambda: first.told == [b"1"] and second.told == [b"2"])
+
     async def test_who_is_paused_and_resumed_by_another_loses_nothing(self) -> None:
         first, first_end = await self.pair()
         second, second_end = await self.pair()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -132,6 +132,18 @@ class Turns(SynchronousTestCase):
         assert (first.lost, second.lost) == (ConnectionLost, None)
         self.gathered.doRead()
         assert (first.reads, second.reads) == (1, 2)
+
+    def test_an_end_without_input_is_the_end_of_input(self) -> None:
+        [one] = self.ready(1)
+        self.gathered.removeReader(one)
+        ours, theirs = os.pipe()
+        os.dup2(ours, one.number)
+        os.close(ours)
+        os.close(theirs)
+        self.gathered.addReader(one)
+        self.gathered.doRead()
+        assert (one.reads, one.lost) == (0, ConnectionDone)
+        assert self.reactor.readers == []
 
     def test_an_interrupt_while_one_ends_harms_nobody(self) -> None:
         first, second = self.ready(2)
