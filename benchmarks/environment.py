@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,13 @@ _PEERS = {
 
 @dataclass(frozen=True)
 class Environment:
-    """What could be installed, by the names of distributions; `faults` has one sentence for each other."""
+    """What could be installed, by the names of distributions; `faults` has one sentence for each other.
+
+    `packages` is the folder where it is.
+    """
 
     python: Path
+    packages: Path
     versions: dict[str, str]
     faults: dict[str, str]
 
@@ -68,8 +73,9 @@ def _installed(python: Path) -> dict[str, str]:
 def prepare(*, wanted: bool) -> Environment:
     """Make the environment, or take the one that was made before; an empty one where none is *wanted*."""
     python = _PLACE / "bin" / "python"
+    packages = Path(sysconfig.get_path("platlib", "venv", {"platbase": str(_PLACE)}))
     if not wanted:
-        return Environment(python, {}, {})
+        return Environment(python, packages, {}, {})
     if not python.exists():
         print(f"making an environment for the peers in {_PLACE}", file=sys.stderr)
         venv.create(_PLACE, with_pip=True)
@@ -86,4 +92,6 @@ def prepare(*, wanted: bool) -> Environment:
             told = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr]
             faults[name] = f"{name} does not install: {told[-1].strip()}"
     installed = _installed(python)
-    return Environment(python, {name: installed[name] for name in _wanted() if name in installed}, faults)
+    return Environment(
+        python, packages, {name: installed[name] for name in _wanted() if name in installed}, faults
+    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from rounds import Row, Run, Table
 
-__all__ = ["machine", "markdown"]
+__all__ = ["beside_each_other", "machine", "markdown"]
 
 # A side that wants its core for more of the time than this is saturated.
 _SATURATED_SHARE = 0.9
@@ -87,3 +87,25 @@ def markdown(table: Table) -> str:
         if row.run is not None and row.run.lagged
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def beside_each_other(tables: Sequence[Table]) -> str:
+    """One table of those that have the same first subject: what each costs, and its ratio to that."""
+    lines: list[str] = []
+    for first in dict.fromkeys(table.rows[0].name for table in tables):
+        alike = [table for table in tables if table.rows[0].name == first]
+        if len(alike) < 2:
+            continue
+        titles = [f"{table.title}, CPU us per {table.unit} (× {first})" for table in alike]
+        lines += ["| | " + " | ".join(titles) + " |", "|---|" + "--:|" * len(titles)]
+        for name in dict.fromkeys(row.name for table in alike for row in table.rows):
+            found = [next((row for row in table.rows if row.name == name), None) for table in alike]
+            lines.append(f"| {name} | " + " | ".join(_cost(row) for row in found) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cost(row: Row | None) -> str:
+    if row is None or row.run is None:
+        return "–"
+    return f"{_number(row.run.cpu_us)} ({row.ratio:.2f}, {row.ratio_least:.2f}–{row.ratio_most:.2f})"

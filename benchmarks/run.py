@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 from environment import prepare
 from generator import building
 from measuring import Measuring, two_cores
-from parts import broadcast, chat, compression, connections, decoding, echo, growth, tls
-from report import machine, markdown
+from parts import broadcast, chat, compression, connections, decoding, echo, growth, reactors, tls
+from report import beside_each_other, machine, markdown
 from rounds import Table
 from servers import Failed
 
@@ -34,6 +34,7 @@ _PARTS: dict[str, Callable[[Measuring], Iterator[Table]]] = {
     "connections": connections.measure,
     "compression": compression.measure,
     "tls": tls.measure,
+    "reactors": reactors.measure,
     "growth": growth.measure,
 }
 _HISTORY = "history"
@@ -83,9 +84,12 @@ def _measure_history(options: argparse.Namespace) -> None:
 def _tables(name: str, measuring: Measuring) -> Iterator[Table]:
     """Measure one part, and tell of each table as soon as it is there."""
     print(f"## {name}\n", flush=True)
+    tables = []
     for table in _PARTS[name](measuring):
         print(markdown(table), flush=True)
+        tables.append(table)
         yield table
+    print(beside_each_other(tables), flush=True)
 
 
 def _measure(options: argparse.Namespace) -> None:

@@ -54,7 +54,7 @@ def chat_program(name: str, *options: str, listen: str = "tcp:{port}", history: 
     twistd = str(Path(sys.executable).parent / "twistd")
     endpoint = f"{listen}:interface={HOST}:backlog=4096"
     pace = [f"--max-{what}-per-s=0" for what in ("messages", "history-reads", "arrivals")]
-    command = (twistd, "-n", "--pidfile=", "chat", "--listen", endpoint, "--history", history)
+    command = (sys.executable, twistd, "-n", "--pidfile=", "chat", "--listen", endpoint, "--history", history)
     return Program(name, (*command, *pace, *options))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from chatproto.limits import WebSocketLimits
 from chatproto.net.gathering import gathering
+from chatproto.net.prompttls import PromptTLSFactory
 from chatproto.net.websocket.client import WebSocketClientEndpoint
 from chatproto.net.websocket.factory import WebSocketFactory
 from chatproto.net.websocket.interfaces import (
@@ -40,6 +41,7 @@ __all__ = [
     "End",
     "HandshakeFailed",
     "PreparedMessage",
+    "PromptTLSFactory",
     "Refused",
     "Request",
     "ServerFactory",

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class TestFigures:
             "chat",
             "connections",
             "growth",
+            "reactors",
             pytest.param("compression", marks=needs_header("zlib.h")),
             pytest.param("tls", marks=needs_header("openssl/ssl.h")),
         ],
@@ -94,6 +96,18 @@ class TestFigures:
         done = run("--quick", "history")
         assert done.returncode == 0, done.stderr
         assert "bare, 100 rows a commit" in done.stdout
+
+
+class TestReactors:
+    @pytest.mark.parametrize("name", ["select", "poll", "asyncio"])
+    def test_a_program_runs_on_the_reactor_that_is_asked_for(self, name: str, tmp_path: Path) -> None:
+        program = tmp_path / "program.py"
+        program.write_text("import sys\nfrom twisted.internet import reactor\nprint(reactor, sys.argv[1:])\n")
+        on_reactor = RUN.parent / "peers" / "on_reactor.py"
+        command = [sys.executable, str(on_reactor), name, str(program), "one", "two"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert f"twisted.internet.{name}reactor." in done.stdout, done.stderr
+        assert done.stdout.endswith("['one', 'two']\n")
 
 
 class TestRounds:
@@ -153,3 +167,22 @@ class TestRounds:
         run = Run(1, 1, server_wanted_share=server, load_wanted_share=load)
         table = compare("part", "title", "echoes", [Subject("ours", lambda: run)], 1)
         assert markdown(table).splitlines()[-1].endswith(f"| {told} |")
+
+    def test_tables_stand_beside_each_other_with_those_that_not_all_have(self) -> None:
+        from report import beside_each_other
+        from rounds import Run, Subject, compare
+
+        def table(title: str, *costs_us: tuple[str, float]) -> Any:
+            subjects = [Subject(name, partial(Run, cost_us, 1)) for name, cost_us in costs_us]
+            return compare("part", title, "echoes", subjects, 1)
+
+        few = table("few", ("epoll", 2.0), ("select", 3.0))
+        many = table("many", ("epoll", 4.0), ("poll", 8.0))
+        alone = table("alone", ("other", 1.0))
+        assert beside_each_other([few, alone, many]).splitlines() == [
+            "| | few, CPU us per echo (× epoll) | many, CPU us per echo (× epoll) |",
+            "|---|--:|--:|",
+            "| epoll | 2 (1.00, 1.00–1.00) | 4 (1.00, 1.00–1.00) |",
+            "| select | 3 (1.50, 1.50–1.50) | – |",
+            "| poll | – | 8 (2.00, 2.00–2.00) |",
+        ]

@@ -6,13 +6,14 @@ import datetime
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from environment import bare_program
 from measuring import Measuring
-from rounds import Table, compare
+from rounds import Subject, Table, compare
 from servers import chat_program
 
 
@@ -38,19 +39,36 @@ def _make_certificate(folder: Path) -> Path:
     return both
 
 
+def _by_each(measuring: Measuring, task: str, certificate: str, **options: Any) -> list[Subject]:
+    """The WebSocket layer without TLS, with this project's, and with Twisted's own."""
+    plain = bare_program("plain", task)
+    prompt = bare_program("TLS", task, f"prompt={certificate}")
+    patient = bare_program("TLS by Twisted's `ssl:`", task, f"ssl={certificate}")
+    return [
+        measuring.loaded(plain, task=task, **options),
+        *(measuring.loaded(program, task=task, tls=True, **options) for program in (prompt, patient)),
+    ]
+
+
 def measure(measuring: Measuring) -> Iterator[Table]:
-    """The chat on `tls:` and `tcp:`; an echo of the WebSocket layer on `ssl:` and `tcp:`."""
+    """The chat on `tls:` and `tcp:`; broadcast and echo of the WebSocket layer with TLS and without."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         both = str(_make_certificate(Path(folder)))
         clients = measuring.people(200)
         talk = {"clients": clients, "senders": 4, "window": 4, "bytes": 64}
-        plain = chat_program("plain")
         tls = chat_program("TLS", listen=f"tls:{folder}:tcp:{{port}}")
         yield compare(
             "tls",
             f"64 bytes to {clients} people in a room of the chat, 4 of whom talk",
             "deliveries",
-            [measuring.loaded(plain, **talk), measuring.loaded(tls, tls=True, **talk)],
+            [measuring.loaded(chat_program("plain"), **talk), measuring.loaded(tls, tls=True, **talk)],
+            measuring.rounds,
+        )
+        yield compare(
+            "tls",
+            f"64 bytes to {clients} WebSockets, 4 of which talk",
+            "deliveries",
+            _by_each(measuring, "broadcast", both, **talk),
             measuring.rounds,
         )
         for name, size_bytes, connections in (("64 bytes", 64, 64), ("64 KiB", 65_536, 16)):
@@ -59,9 +77,6 @@ def measure(measuring: Measuring) -> Iterator[Table]:
                 "tls",
                 f"an echo of {name} among {connections} WebSockets",
                 "echoes",
-                [
-                    measuring.loaded(bare_program("plain", "echo"), task="echo", **echo),
-                    measuring.loaded(bare_program("TLS", "echo", both), task="echo", tls=True, **echo),
-                ],
+                _by_each(measuring, "echo", both, **echo),
                 measuring.rounds,
             )

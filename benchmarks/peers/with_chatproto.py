@@ -1,16 +1,21 @@
 """Echo and broadcast on `chatproto.websocket`.
 
-`with_chatproto.py echo|broadcast PORT [deflate] [CERTIFICATE]`: a PEM file, with its key in it, for TLS.
+`with_chatproto.py echo|broadcast PORT [deflate] [prompt=CERTIFICATE|ssl=CERTIFICATE]`: a PEM file, with its
+key in it, for TLS by the factory of ours or the endpoint of Twisted's.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 from twisted.internet import endpoints, reactor
+from twisted.internet.ssl import PrivateCertificate
 
 from chatproto.websocket import (
     Deflate,
+    PromptTLSFactory,
     Request,
     WebSocketFactory,
     WebSocketProtocol,
@@ -55,12 +60,14 @@ class ServerFactory:
         return Echo() if task == "echo" else Broadcast()
 
 
-deflates = "deflate" in more
-certificates = [word for word in more if word != "deflate"]
+given = {name: value for name, _, value in (word.partition("=") for word in more)}
 endpoint = f"tcp:{port}:backlog=4096:interface=127.0.0.1"
-if certificates:
-    pem = certificates[0]
+factory: Any = WebSocketFactory(ServerFactory(), deflate=Deflate() if "deflate" in given else None)
+if "ssl" in given:
+    pem = given["ssl"]
     endpoint = f"ssl:{port}:backlog=4096:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
-factory = WebSocketFactory(ServerFactory(), deflate=Deflate() if deflates else None)
+elif "prompt" in given:
+    certificate = PrivateCertificate.loadPEM(Path(given["prompt"]).read_bytes())
+    factory = PromptTLSFactory(certificate.options(), False, factory)
 endpoints.serverFromString(gathering(reactor), endpoint).listen(factory)
 reactor.run()

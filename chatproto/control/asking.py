@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from chatproto.control.lines import MAX_ANSWER_BYTES, VERSION, Lines, NotALine, address_of, line_of, object_of
+from chatproto.control.lines import (
+    MAX_ANSWER_BYTES,
+    VERSION,
+    Lines,
+    NotALine,
+    address_of,
+    line_of,
+    object_of,
+    peer_uid,
+)
 from chatproto.text import tame
 
 __all__ = ["NoServer", "Refused", "Server"]
@@ -38,6 +49,7 @@ class Server:
             folder = os.open(os.path.dirname(self._path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 self._socket.connect(address_of(self._path, folder))
+                self._check_peer(os.fstat(folder))
             finally:
                 os.close(folder)
         except OSError as error:
@@ -56,13 +68,24 @@ class Server:
         Refused.
         """
         with suppress(OSError):  # if it is gone, it has said why
-            self._socket.sendall(line_of(request))
+            # A signal would end this program without a word.
+            self._socket.sendall(line_of(request), socket.MSG_NOSIGNAL)
         self._socket.settimeout(None if has_time else PATIENCE_S)
         while True:
             found = self._next()
             yield found
             if "row" not in found:
                 return
+
+    def _check_peer(self, folder: os.stat_result) -> None:
+        """Raise NoServer where somebody may have put a socket there to be taken for the server."""
+        uid, own = peer_uid(self._socket), os.geteuid()
+        if uid in (own, 0):
+            return
+        # Root asks whatever server there is; but where everybody may make files, only the folder's owner's.
+        if own == 0 and (uid == folder.st_uid or not folder.st_mode & stat.S_IWOTH):
+            return
+        raise NoServer(f"at {self._path} it is user {uid} who listens, and not you or root; nothing is asked")
 
     def _next(self) -> dict[str, Any]:
         while not self._received:
@@ -88,6 +111,8 @@ class Server:
 
     def _why_not(self, error: OSError) -> str:
         if isinstance(error, ConnectionRefusedError):
+            if not Path(self._path).is_socket():
+                return f"{self._path} is no socket; --socket PATH says where the server has it"
             return f"nobody listens at {self._path}: the server that made it is gone"
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return f"there is no control socket at {self._path}; --socket PATH says where the server has it"

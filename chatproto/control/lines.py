@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ __all__ = [
     "address_of",
     "line_of",
     "object_of",
+    "peer_uid",
 ]
 
 VERSION = 1
@@ -74,3 +77,10 @@ def address_of(path: str, folder: int) -> str:
     """*path* as the address of a Unix socket, which is short; *folder* is a descriptor of the folder."""
     is_short = len(os.fsencode(path)) <= _MAX_ADDRESS_BYTES
     return path if is_short else f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+
+
+def peer_uid(connected: socket.socket) -> int:
+    """As whom the other side runs, or ran when it began to listen (unix(7), SO_PEERCRED)."""
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("i2I"))
+    _, uid, _ = struct.unpack("i2I", credentials)
+    return int(uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -19,12 +20,13 @@ from chatproto.version import __version__
 
 __all__ = ["main"]
 
-DONE, REFUSED, NO_SERVER = 0, 1, 2
+DONE, REFUSED, NO_ANSWER = 0, 1, 2
 
 _EPILOG = """\
 WHO is a nickname, account:NAME, address:ADDRESS or address:NETWORK, or * for everybody; without --room it is
 about the whole server. A time is a number with s, min, h, d or w behind it: 90s, 2h.
-exit codes: 0 done; 1 the server does not do it; 2 the command line makes no sense, or there is no server"""
+exit codes: 0 done; 1 the server does not do it; 2 the command line makes no sense, there is no server, or
+what it says cannot be written"""
 
 _SPAN = re.compile(r"(\d{1,10})(s|m|min|h|d|w)?")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -38,6 +40,13 @@ def _seconds(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 5min, 2h, 7d or 1w")
     return int(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def _lasting(text: str) -> int:
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; for good it is without --for")
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +136,7 @@ def _add_reason(command: argparse.ArgumentParser, has_end: bool) -> None:
     command.add_argument("--reason", metavar="TEXT", help="told to whoever it is about")
     if has_end:
         command.add_argument(
-            "--for", dest="seconds", metavar="TIME", type=_seconds, help="for so long; for good unless given"
+            "--for", dest="seconds", metavar="TIME", type=_lasting, help="for so long; for good unless given"
         )
 
 
@@ -145,6 +154,10 @@ _LINES = {"trace": views.event, "drain": views.draining, "reload": views.change}
 """What is shown as it comes, and not as a table."""
 
 
+class _Unwritten(Exception):
+    """What there is to say cannot be written; the text is a phrase."""
+
+
 class _Run:
     """One run of the program: asks for what was *chosen*, and shows it."""
 
@@ -156,13 +169,20 @@ class _Run:
     def code(self) -> int:
         """Do it; the exit code."""
         try:
+            return self._code()
+        except _Unwritten as trouble:
+            print(f"chatproto-ctl: what the server says cannot be written, {trouble}", file=sys.stderr)
+            return NO_ANSWER
+
+    def _code(self) -> int:
+        try:
             done = self._answered()
         except Refused as refusal:
             self._complain(str(refusal))
             return REFUSED
         except NoServer as trouble:
             self._complain(str(trouble))
-            return NO_SERVER
+            return NO_ANSWER
         return REFUSED if done.get("errors") else DONE
 
     def _answered(self) -> Row:
@@ -198,7 +218,12 @@ class _Run:
 
     def _say(self, text: str) -> None:
         if text:
-            print(text.rstrip("\n"), flush=True)
+            try:
+                print(text.rstrip("\n"), flush=True)
+            except OSError as error:
+                # What is left of it would be tried again at the end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise _Unwritten((error.strerror or str(error)).lower()) from None
 
     def _complain(self, sentence: str) -> None:
         if self._is_json:

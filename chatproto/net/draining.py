@@ -18,7 +18,8 @@ SETTLING_SHARE = 0.5
 
 
 LOOK_EVERY_S = 0.05
-"""While there are connections that have not said yet what they speak, which takes a second at most."""
+"""While there are connections that have not said yet what they speak, which takes a second at most, or people
+who are gone and whose last words the history still has to answer."""
 
 
 def return_spread_ms(n_people: int, max_returns_per_s: float) -> int:
@@ -30,8 +31,8 @@ class Draining:
     """Ends all connections of *factory* within *timeout_s*; it MUST take in no new ones any more.
 
     First nothing more is heard, and what was heard takes effect and is answered: an `ack` that is owed by the
-    history too. Then everybody gets `goodbye` with a time of their own, and what waits for them is sent. Who
-    is not gone by the end is cut off.
+    history too. Who is gone is heard to the end as well. Then everybody gets `goodbye` with a time of their
+    own, and what waits for them is sent. Who is not gone by the end is cut off.
     """
 
     def __init__(self, factory: ChatFactory, timeout_s: float, text: str) -> None:
@@ -60,14 +61,16 @@ class Draining:
     def _settled(self) -> None:
         self._unsettled -= 1
         if not self._unsettled:
-            self._look_at_fronts()
+            self._look_around()
 
-    def _look_at_fronts(self) -> None:
-        """Who has only just come is not thrown out before anybody knows in which form to tell them."""
+    def _look_around(self) -> None:
+        """Who has only just come is not thrown out before anybody knows in which form to tell them, and who
+        is gone is heard to the end."""
         if self._has_said_goodbye:
             return
-        if any(front.is_undecided for front in self._factory.fronts):
-            self._next_look = self._factory.hub.clock.callLater(LOOK_EVERY_S, self._look_at_fronts)
+        hub = self._factory.hub
+        if hub.leaving or any(front.is_undecided for front in self._factory.fronts):
+            self._next_look = hub.clock.callLater(LOOK_EVERY_S, self._look_around)
         else:
             self._say_goodbye()
 

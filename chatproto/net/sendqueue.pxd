@@ -60,8 +60,8 @@ cdef class SendQueue:
     # the ring
     cdef int _push(self, bytes data, object topic, long long position) except -1
     cdef int _grow(self) except -1
-    cdef int _shift(self) except -1
-    cdef int _consume(self, Py_ssize_t size) except -1
+    cdef object _shift(self)
+    cdef object _consume(self, Py_ssize_t size)
     cdef int _clear(self) except -1
 
 

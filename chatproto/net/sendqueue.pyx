@@ -189,7 +189,7 @@ cdef class SendQueue:
         if self._closed:
             return True
         data = prepared.encoded(self.form)
-        if not data:
+        if not data or self._closed:  # a form may do anything
             return True
         cost_bytes = PyBytes_GET_SIZE(data) + ENTRY_BYTES
         if self.queued_bytes + cost_bytes > self.max_queued_bytes:
@@ -301,7 +301,7 @@ cdef class SendQueue:
             self._after_flush()
 
     cdef bint _hold(self) noexcept:
-        """Let what is written from here on wait for `_let_go`, and not for the turn; False if it does already."""
+        """Let what is written from here on wait for `_let_go`, not for the turn; False if it does already."""
         if self._held:
             return False
         self._held = True
@@ -337,7 +337,7 @@ cdef class SendQueue:
         cdef msghdr message
         cdef Py_ssize_t i, n, sent, offered
         cdef Entry* entry
-        while self._count:
+        while self._count and not self.blocked:
             n = min(self._count, IOV_MOST)
             offered = 0
             for i in range(n):
@@ -363,9 +363,10 @@ cdef class SendQueue:
                     self.owner.queueBroken()
                     return 0
                 sent = 0
-            self._consume(sent)
+            given_up = self._consume(sent)
             if sent < offered:
                 return self._wait_for_room()
+            given_up = None
         return 0
 
     cdef int _wait_for_room(self) except -1:
@@ -380,24 +381,26 @@ cdef class SendQueue:
             piece = PyBytes_FromStringAndSize(
                 PyBytes_AS_STRING(<object>head.data) + self._sent_of_head_bytes, size
             )
-        self._consume(size)
+        given_up = self._consume(size)
         self.turn._block(self)
         self.transport.write(piece)
         return 0
 
     cdef int _write_to_transport(self) except -1:
         """Joined chunks to the transport until it says that it has enough."""
-        cdef list chunk
+        cdef list chunk, given_up
         cdef Py_ssize_t size
         while self._count and not self.blocked:
             chunk = []
+            given_up = []
             size = 0
             while self._count and size < CHUNK_BYTES:
                 data = <object>self._ring[self._head].data
                 chunk.append(data)
                 size += PyBytes_GET_SIZE(data)
-                self._consume(PyBytes_GET_SIZE(data))
+                given_up.append(self._consume(PyBytes_GET_SIZE(data)))
             self.transport.write(chunk[0] if len(chunk) == 1 else b"".join(chunk))
+            given_up = None
         return 0
 
     cdef int _after_flush(self) except -1:
@@ -405,7 +408,8 @@ cdef class SendQueue:
             if not self._flushed:
                 self._flushed = True
                 self.transport.unregisterProducer()
-                self.owner.queueFlushed()
+                if self.owner is not None:
+                    self.owner.queueFlushed()
         elif self._notify:
             self._notify = False
             self.owner.queueDrained()
@@ -479,8 +483,9 @@ cdef class SendQueue:
         self._head = 0
         return 0
 
-    cdef int _shift(self) except -1:
-        """Remove the head."""
+    cdef object _shift(self):
+        """Remove the head; its topic."""
+        cdef object topic = None
         cdef Entry entry = self._ring[self._head]
         self._head = (self._head + 1) & (self._capacity - 1)
         self._count -= 1
@@ -490,28 +495,40 @@ cdef class SendQueue:
             self.turn.queued_bytes -= PyBytes_GET_SIZE(<object>entry.data) + ENTRY_BYTES
         Py_DECREF(<object>entry.data)
         if entry.topic is not NULL:
-            Py_DECREF(<object>entry.topic)
+            topic = <object>entry.topic
+            Py_DECREF(topic)
         if self._count == 0 and self._capacity > 4:
             # A connection that was once behind does not keep its ring.
             PyMem_Free(self._ring)
             self._ring = NULL
             self._capacity = self._head = 0
-        return 0
+        return topic
 
-    cdef int _consume(self, Py_ssize_t size) except -1:
-        """*size* bytes from the front are the transport's now."""
+    cdef object _consume(self, Py_ssize_t size):
+        """*size* bytes from the front are the transport's now; the topics of what is gone.
+
+        Those are to be kept until everything is in its place: what gives one up may run any code.
+        """
         cdef Py_ssize_t rest
+        cdef object topic
+        cdef list topics = None
         self._taken_bytes += size
         self.turn.taken_bytes += size
         while size:
             rest = PyBytes_GET_SIZE(<object>self._ring[self._head].data) - self._sent_of_head_bytes
             if size < rest:
                 self._sent_of_head_bytes += size
-                return 0
+                break
             size -= rest
             self.turn.n_delivered += self._ring[self._head].topic is not NULL
-            self._shift()
-        return 0
+            topic = self._shift()
+            if topics is not None:
+                topics.append(topic)
+            elif size:
+                topics = [topic]
+            else:
+                return topic
+        return topics
 
     cdef int _clear(self) except -1:
         while self._count:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chatproto.limits import Limits
 from chatproto.rooms.account import Authenticate, IAccount
@@ -30,7 +30,11 @@ from chatproto.version import __version__
 from chatproto.wire.messages import Chat, Goodbye, Joined, Left, Renamed
 from chatproto.wire.prepared import Prepared
 
-__all__ = ["Hub"]
+__all__ = ["LAST_WORDS_S", "Hub"]
+
+LAST_WORDS_S = 10.0
+"""For so long whoever leaves is waited for while the log has not answered what they said; longer than a log
+that is well, or that another program has locked, takes. Past it others have to know that they are gone."""
 
 
 class Hub:
@@ -74,6 +78,7 @@ class Hub:
         self.log.start(self._kept)
         self.sessions: dict[int, Session] = {}
         self.rooms: dict[str, Room] = {}
+        self.leaving: dict[Member, tuple[str, IDelayedCall]] = {}  # why, and when nobody waits any more
         self.nicks: Nicknames[Session] = Nicknames(self.limits.max_nick_chars)
         self.guesses = Guesses(self.limits.login_burst, self.limits.login_interval_s, clock.seconds)
         self.reservations = Reservations(reserved, self.limits.max_nick_chars)
@@ -117,10 +122,22 @@ class Hub:
         self.sessions.pop(session.id, None)
         for room in list(session.members):
             self.leave(session, room, reason)
+        self._free(session)
+
+    def _free(self, session: Session) -> None:
+        """Give the nicknames of an ended session free, unless it is still leaving a room under one."""
+        if session.n_leaving:
+            return
         if session.name is not None:
             self.release(session.name, session)
         if session.granted is not None:
             self.release(session.granted, session)
+        session.has_left()
+
+    def find(self, nick: str) -> Session | None:
+        """Who is here under a nickname, and not only leaving."""
+        found = self.nicks.find(nick)
+        return None if found is None or found.ended else found
 
     def release(self, name: Nick, session: Session, but: Nick | None = None) -> None:
         """*session* has no right to a nickname any more, here and elsewhere; *but* is one that it keeps."""
@@ -164,26 +181,53 @@ class Hub:
         return member
 
     def leave(self, session: Session, room_name: str, reason: str) -> None:
-        """Take *session* out of a room, and tell everyone else there; harmless if it is not in it."""
-        room = self.rooms.get(room_name)
-        if room is None or session.id not in room.members:
+        """Take *session* out of a room; harmless if it is not in it.
+
+        Everyone else there is told when the log has answered all that it said there, after those messages;
+        until then it is in the roster, and its nickname is not free.
+        """
+        member = session.members.get(room_name)
+        if member is None:
             return
+        session.left(member)
+        self.record.left(session, room_name, reason)
+        if member.unanswered:
+            member.room.let_out(member)
+            session.n_leaving += 1
+            self.leaving[member] = reason, self.clock.callLater(LAST_WORDS_S, self.has_spoken, member)
+        else:
+            self._depart(member, reason)
+
+    def has_spoken(self, member: Member) -> None:
+        """Nothing more comes of what *member* has said; if they are leaving, now they have left."""
+        leaving = self.leaving.pop(member, None)
+        if leaving is None:
+            return
+        reason, giving_up = leaving
+        if giving_up.active():
+            giving_up.cancel()
+        session = member.session
+        session.n_leaving -= 1
+        self._depart(member, reason)
+        if session.ended:
+            self._free(session)
+
+    def _depart(self, member: Member, reason: str) -> None:
+        room = member.room
         is_announced = room.is_announced
         # First out, then told of: nothing that they do about it finds the one who left still there.
-        self._take_out(session, room, reason)
-        self.record.left(session, room_name, reason)
+        self._take_out(member, reason)
         if is_announced:
-            self._tell(partial(room.announce, Prepared(Left(room_name, session.nick_text, reason))))
+            self._tell(partial(room.announce, Prepared(Left(room.name, member.session.nick_text, reason))))
 
-    def _take_out(self, session: Session, room: Room, reason: str) -> None:
-        member = room.remove(session.id)
-        if member is not None:
-            session.left(member)
-        if not room.members and self.rooms.get(room.name) is room:
+    def _take_out(self, member: Member, reason: str) -> None:
+        room = member.room
+        room.remove(member)
+        if room.is_empty:
             del self.rooms[room.name]
             self.log.leave(room.name)
-        if member is not None and self.elsewhere is not None:
-            self.elsewhere.left(room.name, session, reason)
+        if self.elsewhere is not None:
+            self.elsewhere.left(room.name, member.session, reason)
 
     def announce_renamed(self, session: Session, old: str) -> None:
         """Tell everyone who shares a room with *session*, once each, and the session itself."""
@@ -216,13 +260,18 @@ class Hub:
     def shut_down(self, sessions: Iterable[Session], retry_ms: int, text: str, *, spread_ms: int = 0) -> None:
         """End *sessions*, with `goodbye`. They all leave first, and only who stays is told of it.
 
+        Nobody's last words are waited for, nor are those of whoever is leaving already.
+
         The first are to come back after *retry_ms*, and the last *spread_ms* later: not all at once.
         """
         ending = list(sessions)
+        for leaving in list(self.leaving):
+            self.has_spoken(leaving)
         were_in = [(session, list(session.members.values())) for session in ending]
         for session, members in were_in:
             for member in members:
-                self._take_out(session, member.room, "shutdown")
+                session.left(member)
+                self._take_out(member, "shutdown")
         for session, members in were_in:
             for member in members:
                 if member.room.is_announced:

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from chatproto.rooms.addresses import parse_address, parse_network
 from chatproto.rooms.ledger import Act, Ledger
-from chatproto.rooms.log import REMOVED
+from chatproto.rooms.log import REMOVED, NotStored
 from chatproto.rooms.moderation import EVERYWHERE, Action, Kind, Rule, Target
 from chatproto.rooms.names import NameRefused, check_room, parse_nick
 from chatproto.text import TextRefused, check_text
@@ -108,8 +108,9 @@ def why_not(failure: Failure) -> OrderRefused:
         return failure.value
     if failure.check(NotImplementedError):
         return OrderRefused(ErrorCode.NOT_SUPPORTED, "the history of this server removes nothing")
-    _log.failure("an order could not be carried out", failure)
-    return OrderRefused(ErrorCode.NOT_SUPPORTED, "the history cannot do that at the moment; try later")
+    if not failure.check(NotStored):
+        _log.failure("an order could not be carried out", failure)
+    return OrderRefused(ErrorCode.RATE_LIMITED, "the history cannot do that at the moment; try later")
 
 
 class Orders:
@@ -293,7 +294,7 @@ class Orders:
         """Whom it is about, of those who are there."""
         hub, target = self._hub, order.target
         if target.kind is Kind.NICK:
-            found = hub.nicks.find(order.shown)
+            found = hub.find(order.shown)
             is_there = found is not None and (order.room == EVERYWHERE or order.room in found.members)
             return [found] if found is not None and is_there else []
         if order.room == EVERYWHERE:

@@ -87,12 +87,16 @@ def _join(session: Session, message: Join) -> None:
         check_room(room, hub.limits.max_room_chars)
     except NameRefused as refusal:
         return session.refuse(ErrorCode.BAD_ROOM, str(refusal))
+    if session.name is None and _must_wait_for(session, name, message):
+        return None
     if len(session.members) >= hub.limits.max_rooms_per_session:
         hub.record.limited("max_rooms_per_session")
         return session.refuse(
             ErrorCode.TOO_MANY_ROOMS, f"you are in {len(session.members)} rooms; leave one first"
         )
     there = hub.rooms.get(room)
+    if there is not None and session.id in there.leaving and session.postpone_until_answered(message):
+        return None
     if there is None and len(hub.rooms) >= hub.limits.max_rooms:
         hub.record.limited("max_rooms")
         return session.refuse(ErrorCode.TOO_MANY_ROOMS, "the server is full of rooms; use one that exists")
@@ -146,6 +150,8 @@ def _claim(session: Session, name: Name, request: Message) -> bool:
         holder.end(
             "kicked", Error(ErrorCode.NICK_TAKEN, 0, "your nickname belongs to somebody who is here now")
         )
+        if _must_wait_for(session, name, request):
+            return False
         holder = hub.nicks.claim(name, session)
     if holder is not None:
         session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
@@ -156,6 +162,12 @@ def _claim(session: Session, name: Name, request: Message) -> bool:
     asking = hub.elsewhere.claim(name, session)
     asking.addBoth(partial(_claimed, session, name, request)).addErrback(session.give_up)
     return False
+
+
+def _must_wait_for(session: Session, name: Name, request: Message) -> bool:
+    """Whether who has that nickname is gone, but for their last words; *request* is taken up again then."""
+    holder = session.hub.nicks.in_the_way(name)
+    return holder is not None and holder.ended and session.postpone_until_left(request, holder)
 
 
 def _claimed(session: Session, name: Name, request: Message, outcome: bool | Failure) -> None:
@@ -215,15 +227,20 @@ def _say(session: Session, message: Say) -> None:
     if isinstance(answer, Receipt):
         return _answer(session, message.id, answer)
     session.unanswered += 1
-    answered: Callable[[Any], None] = partial(_answered, session, message.id)
+    member.unanswered += 1
+    answered: Callable[[Any], None] = partial(_answered, session, member, message.id)
     answer.addBoth(answered).addErrback(session.give_up)
     return None
 
 
-def _answered(session: Session, id: int, outcome: Receipt | Failure) -> None:
+def _answered(session: Session, member: Member, id: int, outcome: Receipt | Failure) -> None:
+    session.unanswered -= 1
+    member.unanswered -= 1
+    if not member.unanswered:
+        session.hub.has_spoken(member)
     if not session.ended:
         _answer(session, id, outcome)
-    session.was_answered()
+        session.was_answered()
 
 
 def _answer(session: Session, id: int, outcome: Receipt | Failure) -> None:
@@ -256,6 +273,9 @@ def _nick(session: Session, message: Nick) -> None:
         name = parse_nick(message.nick, session.hub.limits.max_nick_chars)
     except NameRefused as refusal:
         return session.refuse(ErrorCode.BAD_NICK, str(refusal))
+    # What was said under the old nickname is told before the new one is.
+    if session.postpone_until_answered(message) or _must_wait_for(session, name, message):
+        return None
     if session.granted is None and not session.may_rename():
         return session.refuse(ErrorCode.RATE_LIMITED, "you change your nickname too often; wait a little")
     if _is_evading(session, name) or not _claim(session, name, message):
@@ -313,7 +333,7 @@ def _tell(session: Session, message: Tell) -> None:
         return None
     receipt = hub.told.find(session.name.key, message.id)
     if receipt is None:
-        target = hub.nicks.find(message.nick)
+        target = hub.find(message.nick)
         if target is None:
             return session.refuse(
                 ErrorCode.NO_SUCH_NICK, "nobody here has that nickname; nothing was sent", message.id

@@ -79,6 +79,7 @@ class Member:
         "room",
         "session",
         "stale",
+        "unanswered",
     )
 
     def __init__(self, session: Session, room: Room, publish: Callable[[Prepared], bool]) -> None:
@@ -93,6 +94,7 @@ class Member:
         self.lagged = False  # the person is still to be told so
         self.stale = False  # the roster that they have is not to be trusted: announcements were dropped
         self.own = OwnWords()
+        self.unanswered = 0  # says that the log has not answered yet
 
     def has_said(self, seq: int) -> None:
         """Note a message of this session's own, should a replay come past it: nobody gets theirs back."""
@@ -113,6 +115,7 @@ class Room:
     def __init__(self, name: str, announce_limit: int) -> None:
         self.name = name
         self.members: dict[int, Member] = {}
+        self.leaving: dict[int, Member] = {}  # out, but nobody is told before their last words
         self._announce_limit = announce_limit
         self._everyone: tuple[Member, ...] | None = ()
         self.strangers: Mapping[str, Stranger] = {}  # who is here by way of other servers
@@ -122,12 +125,22 @@ class Room:
         self.members[member.session.id] = member
         self._everyone = None
 
-    def remove(self, session_id: int) -> Member | None:
-        """Take a member out; None, harmlessly, if they are gone already."""
-        member = self.members.pop(session_id, None)
-        if member is not None:
+    def let_out(self, member: Member) -> None:
+        """*member* hears nothing more, and is still shown as here."""
+        self.leaving[member.session.id] = self.members.pop(member.session.id)
+        self._everyone = None
+
+    def remove(self, member: Member) -> None:
+        """Take *member* out."""
+        if self.members.pop(member.session.id, None) is not None:
             self._everyone = None
-        return member
+        else:
+            del self.leaving[member.session.id]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is here any more by way of this server."""
+        return not (self.members or self.leaving)
 
     def everyone(self) -> tuple[Member, ...]:
         """All members as they are now; nobody comes or goes in this tuple while it is walked over."""
@@ -155,7 +168,7 @@ class Room:
     @property
     def total(self) -> int:
         """How many people are here, by way of whatever server."""
-        return len(self.members) + len(self.strangers)
+        return len(self.members) + len(self.leaving) + len(self.strangers)
 
     def announce(self, prepared: Prepared, skip: int = 0) -> None:
         """Give what is no message of the log to everyone but the session *skip*."""
@@ -167,7 +180,7 @@ class Room:
         """Who is here, as many as fit into *max_bytes* of a frame."""
         nicks: list[str] = []
         room_bytes = max_bytes - 32 - len(self.name.encode())
-        here = (member.session.nick_text for member in self.everyone())
+        here = (member.session.nick_text for member in chain(self.everyone(), self.leaving.values()))
         elsewhere = (stranger.nick for stranger in self.strangers.values())
         for nick in islice(chain(here, elsewhere), MAX_ROSTER_NICKS):
             room_bytes -= 2 + len(nick.encode())

@@ -70,6 +70,7 @@ class Session:
         self.standing = Standing(hub, address)
         self.granted: Name | None = None  # what other servers let them have, for the request that asked
         self.members: dict[str, Member] = {}
+        self.n_leaving = 0  # rooms that it is out of, but for last words that the log has not answered
         self.ended = False
         self.reason = ""
         self.farewell: Message | None = None
@@ -82,6 +83,7 @@ class Session:
         self._held = 0  # answers that the next request must wait for
         self.unanswered = 0  # says that the log has not answered yet
         self._all_answered: Deferred[None] | None = None  # for a request that waits for that
+        self._heir: tuple[Session, Deferred[None]] | None = None  # who waits for the nickname
         self._message_pace = Pace()
         self._reading_pace = Pace()
         self._rename_pace = Pace()
@@ -194,8 +196,7 @@ class Session:
         self._advance()
 
     def was_answered(self) -> None:
-        """One of those that the log owed an answer has it."""
-        self.unanswered -= 1
+        """One of those that the log owed an answer has it, and the person has theirs."""
         if not self.unanswered and self._all_answered is not None:
             answered, self._all_answered = self._all_answered, None
             answered.callback(None)
@@ -291,6 +292,12 @@ class Session:
             # What waited for the replay goes on, but not in the middle of what ended it.
             self.release()
             self._go_on_later()
+
+    def has_left(self) -> None:
+        """The hub has given the nickname of this session, which has ended, free."""
+        if self._heir is not None:
+            (_, free), self._heir = self._heir, None
+            free.callback(None)
 
     def refuse(self, code: ErrorCode, text: str, id: int = 0) -> None:
         """Answer with an error that is not fatal."""
@@ -487,6 +494,16 @@ class Session:
             return False
         self._all_answered = Deferred()
         self.postpone(request, self._all_answered)
+        return True
+
+    def postpone_until_left(self, request: Message, holder: Session) -> bool:
+        """Take *request* up again when *holder*, which has ended, has left everywhere, and its nickname is
+        free; False if somebody else waits for it already."""
+        if holder._heir is not None and not holder._heir[0].ended:
+            return False
+        free: Deferred[None] = Deferred()
+        holder._heir = self, free
+        self.postpone(request, free)
         return True
 
     def _postponement_is_over(self) -> None:

@@ -224,10 +224,13 @@ def _checked(name: str, value: Any, file: _File | None) -> Any:
         if not setting.least <= value <= setting.most:
             bound = f"at most {setting.most:,}" if value > setting.most else f"at least {setting.least:,}"
             raise ConfigurationRefused(f"{called} is {bound}, not {value:,}")
-    elif setting.check is not None:
+    elif isinstance(default, str | tuple):
         for text in value if isinstance(value, tuple) else (value,):
+            if "\0" in text:
+                raise ConfigurationRefused(f"{called} has a NUL in it; leave that out")
             try:
-                setting.check(text)
+                if setting.check is not None:
+                    setting.check(text)
             except ValueError as refusal:
                 raise ConfigurationRefused(f"{called} {refusal}") from None
     return value

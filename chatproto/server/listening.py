@@ -20,11 +20,11 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromSt
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from chatproto.net.front import FACES
 from chatproto.net.peers import TrustedPeers, is_loopback
+from chatproto.net.prompttls import PromptTLSFactory
 from chatproto.net.proxied import ProxiedFactory
 from chatproto.server.certificates import CertbotDirectory
 
@@ -105,7 +105,7 @@ class Listening:
         """
         behind: Any = factory
         if self.certificates is not None:
-            behind = TLSMemoryBIOFactory(self.certificates, False, behind, clock=reactor)
+            behind = PromptTLSFactory(self.certificates, False, behind, clock=reactor)
         if self.is_proxied:
             behind = ProxiedFactory(behind, trusted, reactor, header_timeout_s)
         if self.inherited:

@@ -7,17 +7,35 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from live import PATIENCE_S, Server
 from server.controlling import PROGRAM, ctl, socket_of
 
+from chatproto.control.asking import NoServer
+from chatproto.control.asking import Server as Asked
 from chatproto.control.lines import MAX_ANSWER_BYTES, VERSION, line_of
 from chatproto.version import __version__
 from chatproto.wire.messages import Say
+
+NOBODY, OTHER = 65_534, 65_533
+
+
+@contextmanager
+def as_user(uid: int) -> Iterator[None]:
+    """Be *uid* meanwhile; -1 changes nothing."""
+    before = os.geteuid()
+    if uid >= 0:
+        os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 def run(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
@@ -48,6 +66,7 @@ class TestCommandLine:
             (("trace", "ann"), "argument ID: invalid int value: 'ann'"),
             (("ban", "ann", "--for", "long"), "'long' is no time; write 90s, 5min, 2h, 7d or 1w"),
             (("connections", "--sort", "beauty"), "invalid choice: 'beauty'"),
+            (("ban", "ann", "--for", "0s"), "'0s' is no time; for good it is without --for"),
         ],
     )
     def test_what_makes_no_sense_is_told_and_ends_with_2(
@@ -85,6 +104,19 @@ class TestNoServer:
         )
         assert ctl(path, "rooms").code == 2
 
+    @pytest.mark.parametrize("kind", ["file", "folder", "fifo"])
+    def test_where_it_is_no_socket(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "ctl"
+        if kind == "file":
+            path.touch()
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            os.mkfifo(path)
+        assert ctl(path, "rooms").errors == (
+            f"chatproto-ctl: {path} is no socket; --socket PATH says where the server has it\n"
+        )
+
     def test_where_the_path_is_too_long_for_an_address(self, tmp_path: Path) -> None:
         folder = tmp_path / ("deep" * 40)
         folder.mkdir()
@@ -92,21 +124,23 @@ class TestNoServer:
 
 
 class Impostor:
-    """Something else that listens on a Unix socket and says *lines*."""
+    """Something else that listens on a Unix socket, as *uid*, and says *lines*."""
 
-    def __init__(self, path: Path, lines: bytes) -> None:
+    def __init__(self, path: Path, lines: bytes, *, waits: bool = True, uid: int = -1) -> None:
         self._lines = lines
+        self._waits = waits
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
-        self._listening.listen()
+        with as_user(uid):
+            self._listening.listen()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         peer, _ = self._listening.accept()
-        with peer:
+        with peer, suppress(BrokenPipeError):
             peer.sendall(self._lines)
-            if self._lines:
+            if self._lines and self._waits:
                 peer.settimeout(PATIENCE_S)
                 peer.recv(65_536)
 
@@ -144,6 +178,54 @@ def test_what_is_no_server_of_its_kind_is_told_in_a_sentence(
     assert plain.returncode == 2
     assert complaint in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_a_server_that_goes_before_it_is_asked_is_told_in_a_sentence_too(tmp_path: Path) -> None:
+    """What is written to it then would end the program by a signal."""
+    path = tmp_path / "ctl"
+    impostor = Impostor(path, GREETING, waits=False)
+    plain = ctl(path, "rules")
+    impostor.close()
+    assert (plain.code, plain.errors) == (2, "chatproto-ctl: the server is gone\n")
+
+
+class TestSomebodyElses:
+    """A socket that was put where an operator looks for the server's."""
+
+    @staticmethod
+    def asked(mode: int, owner: int, listener: int, own: int = 0) -> str:
+        """What comes of asking *listener* in a folder of *owner*'s; empty if it is taken for a server."""
+        with tempfile.TemporaryDirectory() as folder:  # which others can enter, unlike the usual one
+            path = Path(folder) / "ctl"
+            impostor = Impostor(path, GREETING, waits=False, uid=listener)
+            path.chmod(0o666)
+            os.chown(folder, owner, -1)
+            os.chmod(folder, mode)
+            try:
+                with as_user(own):
+                    Asked(str(path))
+            except NoServer as refusal:
+                return str(refusal).replace(folder, "")
+            finally:
+                impostor.close()
+        return ""
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+    def test_is_not_asked_by_anybody_but_its_owner_and_root(self) -> None:
+        assert self.asked(0o755, 0, NOBODY, own=NOBODY) == ""
+        assert self.asked(0o755, NOBODY, 0, own=NOBODY) == ""
+        refusal = f"at /ctl it is user {OTHER} who listens, and not you or root; nothing is asked"
+        for owner in (0, NOBODY, OTHER):
+            assert self.asked(0o755, owner, OTHER, own=NOBODY) == refusal
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+    def test_is_asked_by_root_unless_everybody_could_have_put_it_there(self) -> None:
+        assert self.asked(0o755, OTHER, OTHER) == ""
+        assert self.asked(0o770, 0, OTHER) == ""
+        assert self.asked(0o1777, OTHER, OTHER) == ""
+        refusal = f"at /ctl it is user {OTHER} who listens, and not you or root; nothing is asked"
+        assert self.asked(0o1777, 0, OTHER) == refusal
+        assert self.asked(0o777, NOBODY, OTHER) == refusal
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +272,16 @@ class TestOutput:
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.stdout.startswith("server ")
         assert done.stderr == ""
+
+    @pytest.mark.parametrize("arguments", [("status",), ("--json", "status"), ("--json", "kick", "nobody")])
+    def test_what_cannot_be_written_is_told_in_a_sentence(
+        self, shared: Server, arguments: tuple[str, ...]
+    ) -> None:
+        with open("/dev/full", "wb") as full:
+            command = [PROGRAM, "--socket", str(socket_of(shared)), *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+        said = "chatproto-ctl: what the server says cannot be written, no space left on device\n"
+        assert (done.returncode, done.stderr) == (2, said)
 
     def test_a_terminal_without_the_letters_gets_others(self, shared: Server) -> None:
         ann = shared.join("김민준", "latin")

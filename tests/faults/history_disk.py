@@ -1,4 +1,4 @@
-"""A small disk that can be filled up."""
+"""A small disk that can be filled up, and files that become unwritable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["SmallDisk", "small_disk"]
+__all__ = ["SmallDisk", "small_disk", "unwritable"]
 
 PIECE_BYTES = 65_536
 
@@ -54,3 +54,14 @@ def small_disk(folder: Path, mib: int) -> Iterator[SmallDisk]:
         yield SmallDisk(folder)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def unwritable(*paths: str) -> Iterator[None]:
+    """Files that nobody may write, not even root; skips the test where that cannot be."""
+    if subprocess.run(["chattr", "+i", *paths], capture_output=True, check=False).returncode:
+        pytest.skip("this file system has no such attribute, or one may not set it")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *paths], check=True)

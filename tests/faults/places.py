@@ -6,14 +6,14 @@ import re
 import socket
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from faults.watching import LISTEN, WatchedServer
+from faults.watching import LISTEN, WatchedServer, assert_well
 from forms import form_named
-from live import PATIENCE_S, Framed
+from live import PATIENCE_S, Framed, eventually
 from net.certificate import write_certificate
 
 from chatproto.wire.messages import End, Join
@@ -45,6 +45,13 @@ class Place:
     ) -> None:
         self.server.__exit__(kind, error, trace)
         self._folder.cleanup()
+
+    def in_use(self, quiet_descriptors: int) -> Iterator[Self]:
+        """Itself, for a test. After it nobody is connected, a newcomer is served, no descriptor is left."""
+        yield self
+        self.hang_up()
+        assert_well(self.server)
+        eventually(lambda: self.server.descriptors() == quiet_descriptors, "everybody is gone")
 
     def hang_up(self) -> None:
         """Close every connection that was made here."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults.history_disk import small_disk
+from faults.history_disk import small_disk, unwritable
 from live import Server, eventually
 from server.asking import ask
 
@@ -98,13 +97,8 @@ def test_another_file_in_its_place_is_left_alone_until_the_right_one_is_back(
 @pytest.mark.system
 @pytest.mark.skipif(shutil.which("chattr") is None, reason="there is no chattr")
 def test_a_file_that_becomes_unwritable(idle: Idle) -> None:
-    paths = [str(idle.path), f"{idle.path}-wal"]
-    if subprocess.run(["chattr", "+i", *paths], capture_output=True, check=False).returncode:
-        pytest.skip("this file system has no such attribute, or one may not set it")
-    try:
+    with unwritable(str(idle.path), f"{idle.path}-wal"):
         idle.is_noticed("it cannot be written to")
-    finally:
-        subprocess.run(["chattr", "-i", *paths], check=True)
     idle.is_mended()
 
 

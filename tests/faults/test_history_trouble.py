@@ -6,13 +6,12 @@ import itertools
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults.history_disk import small_disk
+from faults.history_disk import small_disk, unwritable
 from live import Server, eventually
 
 from chatproto.history import __main__ as history
@@ -146,16 +145,11 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 @pytest.mark.system
 @pytest.mark.skipif(shutil.which("chattr") is None, reason="there is no chattr")
 def test_a_file_that_becomes_unwritable(scene: Scene) -> None:
-    paths = [str(scene.path), f"{scene.path}-wal"]
-    if subprocess.run(["chattr", "+i", *paths], capture_output=True, check=False).returncode:
-        pytest.skip("this file system has no such attribute, or one may not set it")
-    try:
+    with unwritable(str(scene.path), f"{scene.path}-wal"):
         scene.is_refused("lost", 7)
         for _ in range(3):
             assert "it cannot be written to" in scene.is_refused("lost", 7)
         scene.goes_on()
-    finally:
-        subprocess.run(["chattr", "-i", *paths], check=True)
     scene.recovers()
     scene.say("kept", 7)
     scene.check()

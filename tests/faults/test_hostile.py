@@ -73,10 +73,7 @@ def quiet_place() -> Iterator[tuple[Place, int]]:
 def place(quiet_place: tuple[Place, int]) -> Iterator[Place]:
     """A server that nobody is connected to, neither before nor after."""
     running, descriptors = quiet_place
-    yield running
-    running.hang_up()
-    assert_well(running.server)
-    eventually(lambda: running.server.descriptors() == descriptors, "everybody is gone")
+    yield from running.in_use(descriptors)
 
 
 class Bystanders:

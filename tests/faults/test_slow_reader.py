@@ -54,10 +54,7 @@ def quiet_place() -> Iterator[tuple[Place, int]]:
 def place(quiet_place: tuple[Place, int]) -> Iterator[Place]:
     """A server that nobody is connected to, neither before nor after."""
     running, descriptors = quiet_place
-    yield running
-    running.hang_up()
-    assert_well(running.server)
-    eventually(lambda: running.server.descriptors() == descriptors, "everybody is gone")
+    yield from running.in_use(descriptors)
 
 
 def assert_catches_up(place: Place, slow: Framed, talk: Talk) -> None:
@@ -250,8 +247,11 @@ def test_who_reads_slowly_but_steadily_misses_nothing_unannounced() -> None:
 
 
 def test_who_makes_any_progress_is_not_closed() -> None:
-    """The kernel tells the server of progress long before there is room to write again."""
-    with Place("--lag-timeout-s", "2.5", *FEW_RECEIPTS) as place, Crowd(place.server.port) as crowd:
+    """The kernel tells the server of progress long before there is room to write again.
+
+    On a busy machine these readers themselves make none for a second or two: the limit is well above that.
+    """
+    with Place("--lag-timeout-s", "5", *FEW_RECEIPTS) as place, Crowd(place.server.port) as crowd:
         talk = Talk(crowd)
         readers = [
             SteadyReader(
@@ -267,7 +267,7 @@ def test_who_makes_any_progress_is_not_closed() -> None:
             if blocked == len(WAYS):
                 break
         assert blocked == len(WAYS)
-        crowd.run_for(6)
+        crowd.run_for(11)
         for kind, reader in zip(WAYS, readers, strict=True):
             assert not reader.client.at_end, f"{kind} was closed"
             reader.stop_at = 1

@@ -36,9 +36,7 @@ def running() -> Iterator[EchoServer]:
 @pytest.fixture
 def server(running: EchoServer) -> Iterator[EchoServer]:
     """It serves a newcomer in the end."""
-    yield running
-    running.await_quiet()
-    running.assert_well()
+    yield from running.in_use()
 
 
 def bomb(n_frames: int) -> bytes:

@@ -48,9 +48,7 @@ def running() -> Iterator[EchoServer]:
 @pytest.fixture
 def server(running: EchoServer) -> Iterator[EchoServer]:
     """It serves a newcomer in the end."""
-    yield running
-    running.await_quiet()
-    running.assert_well()
+    yield from running.in_use()
 
 
 def start(opcode: int, length: int, *, fin: bool = True, rsv1: bool = False) -> bytes:

@@ -36,17 +36,13 @@ def running() -> Iterator[dict[str, EchoServer]]:
 @pytest.fixture
 def server(running: dict[str, EchoServer]) -> Iterator[EchoServer]:
     """By the factory. It serves a newcomer in the end."""
-    yield running["factory"]
-    running["factory"].await_quiet()
-    running["factory"].assert_well()
+    yield from running["factory"].in_use()
 
 
 @pytest.fixture(params=["factory", "resource"])
 def either(running: dict[str, EchoServer], request: pytest.FixtureRequest) -> Iterator[EchoServer]:
     """In each of the modes."""
-    yield running[request.param]
-    running[request.param].await_quiet()
-    running[request.param].assert_well()
+    yield from running[request.param].in_use()
 
 
 def mode(server: EchoServer) -> str:

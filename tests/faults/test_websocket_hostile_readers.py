@@ -48,17 +48,13 @@ def running() -> Iterator[dict[str, EchoServer]]:
 @pytest.fixture
 def server(running: dict[str, EchoServer]) -> Iterator[EchoServer]:
     """By the factory. It serves a newcomer in the end."""
-    yield running["factory"]
-    running["factory"].await_quiet()
-    running["factory"].assert_well()
+    yield from running["factory"].in_use()
 
 
 @pytest.fixture(params=["factory", "resource"])
 def either(running: dict[str, EchoServer], request: pytest.FixtureRequest) -> Iterator[EchoServer]:
     """By each of them. It serves a newcomer in the end."""
-    yield running[request.param]
-    running[request.param].await_quiet()
-    running[request.param].assert_well()
+    yield from running[request.param].in_use()
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +68,7 @@ def pushing_all_the_time() -> Iterator[PushingServer]:
 @pytest.fixture
 def pushing(pushing_all_the_time: PushingServer) -> Iterator[PushingServer]:
     """The same. It serves a newcomer in the end."""
-    yield pushing_all_the_time
-    pushing_all_the_time.await_quiet()
-    pushing_all_the_time.assert_well()
+    yield from pushing_all_the_time.in_use()
 
 
 def mode(server: EchoServer) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from faults.watching import assert_log_is_clean
 from live import PATIENCE_S, Server, eventually
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -63,13 +64,17 @@ class WebSocketServer(Server):
         with Peer(self) as newcomer:
             newcomer.echoed(b"is anybody there? " * 20)
             newcomer.round_trip_s()
-        log = self.log()
-        assert "Traceback" not in log, log[-4_000:]
-        assert "Unhandled" not in log, log[-4_000:]
+        assert_log_is_clean(self)
 
     def await_quiet(self) -> None:
         """Nobody is connected any more."""
         eventually(lambda: self.descriptors() == self.quiet_descriptors, "there is somebody left")
+
+    def in_use(self) -> Iterator[Self]:
+        """Itself, for a test. After it nobody is connected, and a newcomer is served."""
+        yield self
+        self.await_quiet()
+        self.assert_well()
 
 
 class EchoServer(WebSocketServer):

@@ -21,7 +21,7 @@ from typing import Any
 # What is tried is an installed chatproto, if there is one.
 sys.path += map(str, Path(__file__).resolve().parents[1:3])
 
-from fuzz.trying import Seeded, bare, expect, hexed, try_all
+from fuzz.trying import Changing, bare, expect, hexed, try_all
 
 from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.errors import ErrorCode, ProtocolError
@@ -41,17 +41,6 @@ STRINGS = (
     "👋🏽 line\nline",
     "x" * 60,
     "y" * 300,
-)
-INTERESTING = (
-    b"\0",
-    b"\xff",
-    b"\0\0",
-    b"\0\1",
-    b"\xff\xff",
-    b"\x80\0",
-    b"\xc3",
-    b"\xed\xa0\x80",
-    b"\0\x20\0\0\0\0\0\0",
 )
 SENT_TO = {
     Side.SERVER: frozenset(cls for kind, cls in MESSAGES.items() if kind < 0x80),
@@ -132,8 +121,20 @@ _READ: dict[FieldType, Callable[[bytes], tuple[Any, bytes]]] = {
 }
 
 
-class Inputs(Seeded):
+class Inputs(Changing):
     """An endless row of inputs, the same for the same *seed*."""
+
+    INTERESTING = (
+        b"\0",
+        b"\xff",
+        b"\0\0",
+        b"\0\1",
+        b"\xff\xff",
+        b"\x80\0",
+        b"\xc3",
+        b"\xed\xa0\x80",
+        b"\0\x20\0\0\0\0\0\0",
+    )
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -203,35 +204,12 @@ class Inputs(Seeded):
                 values.append(choice((0, 1, randrange(MAXIMA[field.type]), MAXIMA[field.type])))
         return cls(*values)
 
-    def _place(self, data: bytearray) -> int:
-        return int(self._random.random() * len(data))
-
-    def _flip_bits(self, data: bytearray) -> None:
-        for _ in range(int(self._random.random() * 3) + 1):
-            data[self._place(data)] ^= 1 << int(self._random.random() * 8)
-
-    def _truncate(self, data: bytearray) -> None:
-        del data[self._place(data) :]
-
     def _lie_about_a_length(self, data: bytearray) -> None:
         near = int.from_bytes(data[:HEADER_BYTES], "big") + int(self._random.random() * 9) - 4
         data[:HEADER_BYTES] = (near & 0xFFFFFFFF).to_bytes(HEADER_BYTES, "big")
 
     def _change_the_kind(self, data: bytearray) -> None:
         data[min(HEADER_BYTES, len(data) - 1)] = int(self._random.random() * 256)
-
-    def _write_something_interesting(self, data: bytearray) -> None:
-        place = self._place(data)
-        piece = INTERESTING[int(self._random.random() * len(INTERESTING))]
-        data[place : place + len(piece)] = piece
-
-    def _insert(self, data: bytearray) -> None:
-        place = self._place(data)
-        data[place:place] = self._random.randbytes(1 + int(self._random.random() * 3))
-
-    def _remove(self, data: bytearray) -> None:
-        place = self._place(data)
-        del data[place : place + 1 + int(self._random.random() * 3)]
 
     def _splice(self, data: bytearray) -> None:
         """The end of another frame behind the beginning of this one."""

@@ -22,7 +22,7 @@ from typing import Any
 # What is tried is an installed chatproto, if there is one.
 sys.path += map(str, Path(__file__).resolve().parents[1:3])
 
-from fuzz.trying import Seeded, bare, expect, hexed, try_all
+from fuzz.trying import Changing, bare, expect, hexed, try_all
 from wire.websocket_model import (
     BINARY,
     CLOSE,
@@ -73,15 +73,6 @@ CLOSING = (
     close_payload(1000, b"\xc3"),
     close_payload(2999),
 )
-INTERESTING = (
-    b"\0",
-    b"\xff",
-    b"\x7e",
-    b"\x7f",
-    b"\xfe\0\x7d",
-    b"\xff\0\0\0\0\0\0\xff\xff",
-    b"\x7f" + b"\xff" * 8,
-)
 LENGTHS = (0, 1, 125, 126, 127, 65_535, 65_536, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
 
 
@@ -115,8 +106,18 @@ class Zlib:
         return inflated
 
 
-class Inputs(Seeded):
+class Inputs(Changing):
     """An endless row of inputs, the same for the same *seed*."""
+
+    INTERESTING = (
+        b"\0",
+        b"\xff",
+        b"\x7e",
+        b"\x7f",
+        b"\xfe\0\x7d",
+        b"\xff\0\0\0\0\0\0\xff\xff",
+        b"\x7f" + b"\xff" * 8,
+    )
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -213,31 +214,8 @@ class Inputs(Seeded):
             is_masked=side is Side.CLIENT if chance() < 0.01 else None,
         )
 
-    def _place(self, data: bytearray) -> int:
-        return int(self._random.random() * len(data))
-
-    def _flip_bits(self, data: bytearray) -> None:
-        for _ in range(int(self._random.random() * 3) + 1):
-            data[self._place(data)] ^= 1 << int(self._random.random() * 8)
-
-    def _truncate(self, data: bytearray) -> None:
-        del data[self._place(data) :]
-
     def _change_the_start(self, data: bytearray) -> None:
         data[0] = int(self._random.random() * 256)
-
-    def _write_something_interesting(self, data: bytearray) -> None:
-        place = self._place(data)
-        piece = INTERESTING[int(self._random.random() * len(INTERESTING))]
-        data[place : place + len(piece)] = piece
-
-    def _insert(self, data: bytearray) -> None:
-        place = self._place(data)
-        data[place:place] = self._random.randbytes(1 + int(self._random.random() * 3))
-
-    def _remove(self, data: bytearray) -> None:
-        place = self._place(data)
-        del data[place : place + 1 + int(self._random.random() * 3)]
 
 
 def decode(

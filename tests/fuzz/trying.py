@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-__all__ = ["Broken", "Seeded", "bare", "expect", "hexed", "try_all"]
+__all__ = ["Broken", "Changing", "Seeded", "bare", "expect", "hexed", "try_all"]
 
 
 class Broken(Exception):
@@ -67,6 +67,36 @@ class Seeded(ABC):
             return [data[at : at + 1] for at in range(len(data))]
         places = sorted([int(chance() * (len(data) + 1)) for _ in range(int(chance() * 4) + 1)])
         return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+class Changing(Seeded):
+    """Inputs that were well formed before something was changed somewhere."""
+
+    INTERESTING: ClassVar[tuple[bytes, ...]]
+    """What such inputs are hurt by, wherever it stands."""
+
+    def _place(self, data: bytearray) -> int:
+        return int(self._random.random() * len(data))
+
+    def _flip_bits(self, data: bytearray) -> None:
+        for _ in range(int(self._random.random() * 3) + 1):
+            data[self._place(data)] ^= 1 << int(self._random.random() * 8)
+
+    def _truncate(self, data: bytearray) -> None:
+        del data[self._place(data) :]
+
+    def _write_something_interesting(self, data: bytearray) -> None:
+        place = self._place(data)
+        piece = self.INTERESTING[int(self._random.random() * len(self.INTERESTING))]
+        data[place : place + len(piece)] = piece
+
+    def _insert(self, data: bytearray) -> None:
+        place = self._place(data)
+        data[place:place] = self._random.randbytes(1 + int(self._random.random() * 3))
+
+    def _remove(self, data: bytearray) -> None:
+        place = self._place(data)
+        del data[place : place + 1 + int(self._random.random() * 3)]
 
 
 def try_all(make: type[Seeded], description: str, arguments: Sequence[str] | None = None) -> int:

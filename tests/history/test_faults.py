@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from history.disk import no_file_larger_than
 from rooms.outlets import Failures
 from rooms.pumped import PumpedLog
 
 from chatproto.history import threads
-from chatproto.history.writer import CHECK_S
+from chatproto.history import writer as writing
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import NotStored
 from chatproto.wire.messages import Chat
@@ -88,18 +86,6 @@ def witness(tmp_path: Path) -> Iterator[Witness]:
     witness.say("before")
     yield witness
     witness.log.close_now()
-
-
-@contextmanager
-def no_file_larger_than(n_bytes: int) -> Iterator[None]:
-    """No file of this process may grow past that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestDisk:
@@ -367,7 +353,7 @@ class TestRemovedFile:
                 folder.rename(away)
             check_place()
 
-        time.sleep(2 * CHECK_S)
+        monkeypatch.setattr(writing, "CHECK_S", -1.0)  # else not before a commit where it just looked
         monkeypatch.setattr(writer, "_check_place", check_and_remove)
         witness.is_refused("lost", id=7)
         monkeypatch.undo()
@@ -389,7 +375,7 @@ class TestRemovedFile:
                 remove(witness.path, "", "-wal", "-shm")
             check_place()
 
-        time.sleep(2 * CHECK_S)
+        monkeypatch.setattr(writing, "CHECK_S", -1.0)  # else not before a commit where it just looked
         monkeypatch.setattr(writer, "_check_place", check_and_remove)
         witness.say("during", id=7)
         monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -151,6 +152,38 @@ def test_what_was_not_kept_is_not_known(desk: Desk, in_memory: int) -> None:
             desk.log.wait(answer)
         other.execute("ROLLBACK")
     assert desk.say(2).seq == 2
+
+
+def test_an_index_that_was_half_written_when_the_server_was_killed_loses_and_doubles_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "MOST_IN_MEMORY", 6)
+    monkeypatch.setattr(ids, "STEP_IDS", 2)
+    killed: list[Path] = []
+    were_written = ids.KnownIds.were_written
+
+    def copy_and_go_on(known: ids.KnownIds, rows: list[ids.SaidRow]) -> None:
+        # What a kill would leave at this moment, in the thread that writes.
+        killed.append(desk.path.with_name(f"killed{len(killed)}"))
+        for ending in ("", "-wal"):
+            shutil.copy(f"{desk.path}{ending}", f"{killed[-1]}{ending}")
+        were_written(known, rows)
+
+    monkeypatch.setattr(ids.KnownIds, "were_written", copy_and_go_on)
+    said = [(key, id) for id in (7, 1, 2**53 - 1, 3, 900, 2) for key in ("ann", "bob")]
+    receipts = {(key, id): desk.say(id, key) for key, id in said}
+    desk.until_in_index(6)
+    monkeypatch.undo()
+    assert len(killed) > 2
+    for path in killed:
+        left = Desk(path)
+        n_kept = left.ask("SELECT count(*) FROM messages")
+        for n_known in (n_kept, len(said)):
+            assert {(key, id): left.say(id, key) for key, id in said[:n_known]} == {
+                handle: receipts[handle] for handle in said[:n_known]
+            }
+            left.open_again()
+        left.log.close_now()
 
 
 STEPS = st.lists(

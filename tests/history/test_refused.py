@@ -6,9 +6,7 @@ And only what is not kept is refused: not what was kept before and is said again
 from __future__ import annotations
 
 import os
-import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from history.disk import no_file_larger_than
 from rooms.pumped import PumpedLog
 
 from chatproto.history import threads
@@ -37,17 +36,6 @@ def opened(path: Path) -> Iterator[PumpedLog]:
     log.start(lambda chat, sender: None)
     yield log
     log.close_now()
-
-
-@contextmanager
-def no_file_larger_than(n_bytes: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def copy_as_after_a_crash(path: Path, folder: Path) -> Path:

@@ -21,6 +21,7 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 
+from chatproto.net.prompttls import PromptTLSFactory
 from chatproto.wire.chat import FrameDecoder
 from chatproto.wire.messages import Message, Side
 
@@ -28,7 +29,7 @@ reactor = cast(Any, the_reactor)
 
 CHUNK_BYTES = 2**16
 
-KINDS = ("tcp", "unix", "tls", "wrapped", "haproxy")
+KINDS = ("tcp", "unix", "tls", "prompt tls", "wrapped", "haproxy")
 """The ways in which a connection may come."""
 
 DIRECT = ("tcp", "unix")
@@ -178,6 +179,8 @@ class LoopbackCase(TestCase):
             endpoint = f"haproxy:{endpoint}"
         elif kind == "tls":
             wrapped = TLSMemoryBIOFactory(server_context(), False, factory)
+        elif kind == "prompt tls":
+            wrapped = PromptTLSFactory(server_context(), False, factory)
         elif kind == "wrapped":
             wrapped = WrappingFactory(factory)
         port: IListeningPort = await serverFromString(self.listening, endpoint).listen(wrapped)
@@ -191,7 +194,7 @@ class LoopbackCase(TestCase):
         if receive_buffer_bytes:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         plain.connect(address.name if kind == "unix" else ("127.0.0.1", address.port))
-        if kind == "tls":
+        if kind in ("tls", "prompt tls"):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -22,6 +22,9 @@ from chatproto.wire.chat import FrameDecoder, encode_frame
 from chatproto.wire.deflate import Deflate
 from chatproto.wire.messages import Message, Side
 
+NOWHERE = "* you are in no room; /join one first"
+"""What a line says where somebody is in no room."""
+
 
 @implementer(ITCPTransport)
 class Line(StringTransport):
@@ -205,3 +208,10 @@ class Chat:
             or self.hub.rooms
             or self.clock.getDelayedCalls()
         )
+
+
+def said_by(chat: Chat, line: Line, *typed: str) -> list[str]:
+    """What *line* shows after someone typed something."""
+    line.lines()
+    line.type(*typed)
+    return line.lines()

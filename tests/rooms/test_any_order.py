@@ -122,14 +122,35 @@ class Observer(Person):
         self.said_ids: list[int] = []
         self.answered_ids: list[int] = []
         self.looked_up: list[Chat] = []
+        self.gone: dict[Member, set[str]] = {}  # who left, and has not come again, in each stay
         self._sent: dict[int, tuple[Message, bool, Stay | None, dict[str, Any]]] = {}
 
     def send(self, message: Message) -> None:
         super().send(self._note(message, was_published=False))
 
     def publish(self, prepared: Prepared) -> bool:
+        self._check_who_is_there(prepared.source)
         copy = self._note(prepared.source, was_published=True)
         return super().publish(Prepared(copy, prepared.topic, prepared.position))
+
+    def _check_who_is_there(self, message: Message) -> None:
+        """What is told of rooms as it happens is in one order: nobody speaks who has left."""
+        if isinstance(message, Renamed):
+            for gone in self.gone.values():
+                gone.discard(message.new)
+                gone.add(message.old)
+            return
+        member = self.session.members.get(getattr(message, "room", ""))
+        if member is None:
+            return
+        gone = self.gone.setdefault(member, set())
+        match message:
+            case Left():
+                gone.add(message.nick)
+            case Joined():
+                gone.discard(message.nick)
+            case Chat() if member.live:
+                assert message.nick not in gone, "their last words come after they left"
 
     def _note(self, message: Message, *, was_published: bool) -> Message:
         """A copy; how, in which stay and when it was sent is noted under its identity."""
@@ -447,6 +468,16 @@ class HubMachine(RuleBasedStateMachine):
         if person is not None:
             person.disconnect()
 
+    @rule(who=PEOPLE, which=WHICH, count=st.integers(1, 3), comes_back=st.booleans())
+    def speak_and_go(self, who: int, which: int, count: int, comes_back: bool) -> None:
+        person = self.person(who)
+        if person is not None and person.session.nick_text:
+            nick, room = person.session.nick_text, self.room_of(person, which)
+            self.say(who, which, 10, count, False)
+            person.disconnect()
+            if comes_back and len(self.people) < 12:
+                self.arrive(nick, room, 100, 0, False)
+
     @rule(who=PEOPLE)
     def say_goodbye(self, who: int) -> None:
         person = self.person(who)
@@ -522,14 +553,18 @@ class HubMachine(RuleBasedStateMachine):
         hub = self.chat.hub
         assert set(hub.sessions.values()) == {p.session for p in self.people if not p.session.ended}
         for name, room in hub.rooms.items():
-            assert room.members
+            assert not room.is_empty
             for id, member in room.members.items():
                 assert hub.sessions[id].members[name] is member
+            assert {member for member in hub.leaving if member.room is room} == set(room.leaving.values())
+        assert all(member.unanswered for member in hub.leaving)
         held = [
             person.session for person in self.people if not person.session.ended and person.session.nick_text
         ]
         assert all(hub.nicks.find(session.nick_text) is session for session in held)
-        assert len(hub.nicks) == len(held)
+        gone = {member.session for member in hub.leaving if member.session.ended}
+        assert all(hub.nicks.find(session.nick_text) is session for session in gone)
+        assert len(hub.nicks) == len(held) + len(gone)
 
     def teardown(self) -> None:
         try:

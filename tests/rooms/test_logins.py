@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rooms.outlets import Failures
-from twisted.internet.defer import Deferred
+from rooms.outlets import Broken, Failures, assert_nothing_is_left
+from twisted.internet.defer import Deferred, fail, succeed
 
 from chatproto.limits import Limits
 from chatproto.rooms.account import Account, Admitted, IAccount, TryLater
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Error, Join, Left, Login, Moderate, Notice, Ping, Pong
+from chatproto.wire.messages import (
+    Ack,
+    End,
+    Error,
+    Join,
+    Left,
+    Login,
+    Moderate,
+    Notice,
+    Ping,
+    Pong,
+    Roster,
+    Say,
+    Welcome,
+)
 
 LIMITS = Limits(login_burst=2, login_interval_s=10, join_timeout_s=15)
 
@@ -24,6 +39,90 @@ def log_in(chat: ChatInMemory, user: str, secret: str = "right", address: str = 
     person.session.standing.address = address
     person.ask(Login(user, secret))
     return person
+
+
+class TestLogin:
+    def test_it_is_not_supported_without_accounts(self, chat: ChatInMemory) -> None:
+        person = chat.connect()
+        person.ask(Login("ann", "secret"))
+        assert person.errors == [ErrorCode.NOT_SUPPORTED]
+        person.ask(Join("ann"))
+        assert len(person.got(Welcome)) == 1
+
+    @pytest.mark.parametrize("wrap", [bool, succeed], ids=["at once", "fired"])
+    def test_who_has_the_right_secret_is_let_in(self, wrap: Callable[[bool], bool | Deferred[bool]]) -> None:
+        chat = ChatInMemory(authenticate=lambda user, secret: wrap(secret == "right"), login_required=True)
+        person = chat.connect()
+        person.ask(Join("ann"), Login("ann", "wrong"), Join("ann"), Login("ann", "right"), Join("ann"))
+        assert person.errors == [ErrorCode.LOGIN_REQUIRED, ErrorCode.LOGIN_FAILED, ErrorCode.LOGIN_REQUIRED]
+        assert [type(message) for message in person.received[3:]] == [Notice, Welcome, Roster, End]
+        assert person.session.account == "ann"
+
+    @pytest.mark.parametrize("wrap", [bool, succeed], ids=["at once", "fired"])
+    def test_the_third_failure_is_fatal(self, wrap: Callable[[bool], bool | Deferred[bool]]) -> None:
+        chat = ChatInMemory(authenticate=lambda user, secret: wrap(False))
+        person = chat.connect()
+        person.ask(*[Login("ann", "wrong")] * 5)
+        assert person.errors == [ErrorCode.LOGIN_FAILED] * 3
+        assert not person.is_connected
+        assert_nothing_is_left(chat.hub, chat.clock)
+
+    def test_login_is_optional_where_it_is_not_required(self) -> None:
+        chat = ChatInMemory(authenticate=lambda user, secret: True)
+        assert len(chat.join("ann").got(Welcome)) == 1
+
+    def test_login_comes_before_join(self) -> None:
+        chat = ChatInMemory(authenticate=lambda user, secret: True)
+        ann = chat.join("ann")
+        ann.ask(Login("ann", "right"))
+        assert ann.errors == [ErrorCode.NOT_ALLOWED]
+
+    def test_what_follows_waits_until_the_secret_is_checked(self) -> None:
+        checked: Deferred[bool] = Deferred()
+        chat = ChatInMemory(authenticate=lambda user, secret: checked, login_required=True)
+        person = chat.connect()
+        person.ask(Login("ann", "right"), Join("ann"), Say(7, "", "hi"))
+        assert person.received == []
+        assert not person.is_read_from
+        checked.callback(True)
+        assert [type(message) for message in person.received] == [Notice, Welcome, Roster, End, Ack]
+        assert person.is_read_from
+
+    def test_who_is_gone_before_the_secret_is_checked_is_gone(self) -> None:
+        checked: Deferred[bool] = Deferred()
+        chat = ChatInMemory(authenticate=lambda user, secret: checked)
+        person = chat.connect()
+        person.ask(Login("ann", "right"), Join("ann"))
+        person.disconnect()
+        checked.callback(True)
+        assert person.received == []
+        assert_nothing_is_left(chat.hub, chat.clock)
+
+    def test_a_check_that_takes_too_long_ends_with_the_time_for_joining(self) -> None:
+        checked: Deferred[bool] = Deferred()
+        chat = ChatInMemory(authenticate=lambda user, secret: checked)
+        person = chat.connect()
+        person.ask(Login("ann", "right"))
+        chat.pass_time(11)
+        assert person.errors == [ErrorCode.TIMEOUT]
+
+    @pytest.mark.parametrize("how", ["raises", "fails", "fails later"])
+    def test_a_check_that_breaks_lets_nobody_in(self, how: str, failures: Failures) -> None:
+        later: Deferred[bool] = Deferred()
+
+        def authenticate(user: str, secret: str) -> Deferred[bool]:
+            if how == "raises":
+                raise Broken
+            return fail(Broken()) if how == "fails" else later
+
+        chat = ChatInMemory(authenticate=authenticate, login_required=True)
+        person = chat.connect()
+        person.ask(Login("ann", "right"), Join("ann"), Ping(1))
+        later.errback(Broken())
+        later.addErrback(lambda failure: None)
+        assert person.errors == [ErrorCode.LOGIN_FAILED, ErrorCode.LOGIN_REQUIRED]
+        assert person.received[-1] == Pong(1)
+        assert failures.take() == ["Broken"]
 
 
 class TestWho:

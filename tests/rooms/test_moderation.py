@@ -9,7 +9,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from chatproto.rooms.addresses import parse_address
-from chatproto.rooms.log import REMOVED
+from chatproto.rooms.log import REMOVED, NotStored
 from chatproto.rooms.moderation import MOST_RULES, Action, Kind, Moderation, Rule, Target, Who
 from chatproto.rooms.orders import OrderRefused
 from chatproto.testing import ChatInMemory, Person
@@ -504,6 +504,16 @@ class TestRemoving:
         monkeypatch.setattr(chat.hub.log, "remove", remove)
         order(op, KICK, "message:1")
         assert op.errors == [ErrorCode.NOT_SUPPORTED]
+
+    def test_a_history_that_is_out_of_reach_is_a_refusal_and_no_failure_of_the_server(
+        self, chat: ChatInMemory, op: Person, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def remove(room: str, seq: int) -> bool:
+            raise NotStored("the history cannot be reached at the moment; nobody saw it")
+
+        monkeypatch.setattr(chat.hub.log, "remove", remove)
+        order(op, KICK, "message:1")
+        assert op.got(Error)[0].code == ErrorCode.RATE_LIMITED
 
 
 class TestSessions:

@@ -159,6 +159,10 @@ class TestRefused:
             ("origin = ['example.org']", "line 1: origin 'example.org' is no origin: "),
             ("history = ''", "line 1: history needs the name of a file, or 'memory'"),
             ("log_format = 'xml'", "line 1: log_format is 'text' or 'json', not 'xml'"),
+            (r'control = "a\u0000b"', "line 1: control has a NUL in it; leave that out"),
+            (r'history = "a\u0000b"', "line 1: history has a NUL in it; leave that out"),
+            (r'accounts = "a\u0000b"', "line 1: accounts has a NUL in it; leave that out"),
+            (r'listen = ["unix:a\u0000b"]', "line 1: listen has a NUL in it; leave that out"),
             (
                 "room = 'a'\nmax_queued_bytes = 16_000",
                 "line 2: max_queued_bytes (16000) must hold four times max_text_bytes (4096)",

@@ -209,6 +209,31 @@ def test_an_answer_that_comes_too_late_goes_nowhere(asked: Asked) -> None:
     assert asked.clock.getDelayedCalls() == []
 
 
+def test_an_answer_that_comes_behind_the_end_is_not_given_and_keeps_nobody(asked: Asked) -> None:
+    asked.peer.ask({"do": "later"})
+    asked.peer.loseConnection = lambda: None  # type: ignore[method-assign]
+    closed = asked.factory.close()
+    asked.later.callback({"text": "too late"})
+    assert asked.peer.said() == [{"refused": "the server has ended"}]
+    fired: list[object] = []
+    closed.addCallback(fired.append)
+    asked.turn(1)
+    asked.turn()
+    assert fired == [None]
+    assert asked.clock.getDelayedCalls() == []
+
+
+def test_who_does_not_read_the_end_and_asks_for_nothing_more_is_not_waited_for_either(asked: Asked) -> None:
+    asked.peer.loseConnection = lambda: None  # type: ignore[method-assign]
+    closed = asked.factory.close()
+    asked.peer.end_input()
+    fired: list[object] = []
+    closed.addCallback(fired.append)
+    asked.turn(1)
+    asked.turn()
+    assert fired == [None]
+
+
 def test_the_end_is_told_to_who_waits_and_takes_a_second_at_most(asked: Asked) -> None:
     asked.peer.ask({"do": "last"})
     idle = asked.connect()

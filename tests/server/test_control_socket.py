@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from live import PATIENCE_S, Server, eventually, unix_socket
 from server.controlling import Control, socket_of
 
 from chatproto.control.lines import MAX_REQUEST_BYTES, VERSION
-from chatproto.server.control.line import MOST_CONNECTIONS
+from chatproto.server.control.line import LOOK_EVERY_S, MOST_CONNECTIONS
 from chatproto.server.control.place import ControlSocket, ControlUnusable
 from chatproto.version import __version__
 from chatproto.wire.messages import Welcome
@@ -102,6 +103,43 @@ class TestPlace:
         assert said == "no control socket, there is something of that name, which is no socket: mine"
         assert (tmp_path / "mine").read_text() == "precious"
 
+    @pytest.mark.parametrize(
+        "kind", ["folder", "link", "link to nothing", "link to a socket", "fifo", "datagrams"]
+    )
+    def test_nothing_that_is_there_is_removed_but_a_socket_nobody_listens_at(
+        self, tmp_path: Path, kind: str
+    ) -> None:
+        path, aim = tmp_path / "ctl", tmp_path / "aim"
+        datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "datagrams":
+            datagrams.bind(str(path))
+        else:
+            path.symlink_to(aim)
+        if kind == "link":
+            aim.touch()
+        elif kind == "link to a socket":
+            socket.socket(socket.AF_UNIX).bind(str(aim))
+        before = sorted((at.name, at.lstat().st_ino) for at in tmp_path.iterdir())
+        with datagrams, pytest.raises(ControlUnusable):
+            ControlSocket(str(path))
+        assert sorted((at.name, at.lstat().st_ino) for at in tmp_path.iterdir()) == before
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+    def test_what_somebody_else_has_left_is_theirs(self, tmp_path: Path) -> None:
+        path = tmp_path / "ctl"
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        os.chown(path, NOBODY, NOBODY)
+        with pytest.raises(ControlUnusable, match=rf"^user {NOBODY} has left a socket there$"):
+            ControlSocket(str(path))
+        assert path.is_socket()
+        os.chown(path, os.geteuid(), -1)
+        ControlSocket(str(path)).remove()
+
     def test_one_that_was_replaced_meanwhile_is_not_removed(self, tmp_path: Path) -> None:
         path = tmp_path / "ctl"
         first = ControlSocket(str(path))
@@ -167,6 +205,32 @@ class TestWhoGetsIn:
         many.pop().close()
         eventually(lambda: "control" in Control(server).greeting, "there is no place again")
 
+    @pytest.mark.parametrize("shuts_first", [False, True])
+    def test_who_traced_and_is_gone_takes_no_place(self, server: Server, shuts_first: bool) -> None:
+        ann = server.join("ann")  # who says nothing more, so nothing is written of her
+        many = [Control(server) for _ in range(MOST_CONNECTIONS)]
+        for control in many:
+            control.send(do="trace", id=1)
+        for control in many:
+            assert [control.row()["event"] for _ in range(2)] == ["trace", "depth"]  # and then nothing more
+            if shuts_first:
+                control.socket.shutdown(socket.SHUT_WR)
+            control.close()
+        eventually(lambda: "control" in Control(server).greeting, "there is no place again")
+        ann.close()
+
+    def test_who_has_shut_their_side_is_still_told_what_lasts(self, server: Server) -> None:
+        ann = server.join("ann")
+        control = Control(server)
+        control.send(do="trace", id=1)
+        control.socket.shutdown(socket.SHUT_WR)
+        assert control.row()["event"] == "trace"
+        time.sleep(1.5 * LOOK_EVERY_S)
+        ann.close()
+        while "row" in (line := control.line()):
+            pass
+        assert line == {"done": {"text": "its session has ended"}}
+
 
 def _as_nobody(path: Path) -> str:
     program = (
@@ -228,6 +292,11 @@ class TestLines:
             (b'{"do": "drain", "within_s": NaN}', "within_s is a number from 0 to 86,400"),
             (b'{"do": "connections", "lagging": 1}', "lagging is true or false"),
             (b'{"do": "trace", "id": 99}', "there is no such connection"),
+            (b'{"do": "trace", "id": 1%s}' % (b"0" * 400), "id is a whole number from 0 to "),
+            (b'{"do": "trace", "id": 1%s}' % (b"0" * 5_000), "a line is one JSON object"),
+            (b'{"do": "drain", "within_s": 1%s}' % (b"0" * 400), "within_s is a number from 0 to 86,400"),
+            (b'{"do": "drain", "within_s": 1e999}', "within_s is a number from 0 to 86,400"),
+            (b'{"do": "status"}\0', "a line is one JSON object"),
             (b'{"do": "end-session", "id": 99}', "there is no such session"),
         ],
     )

@@ -71,6 +71,23 @@ class TestWhatWasSaid:
         with Server("--history", str(path)) as server:
             assert [chat.seq for chat in server.join("ann", limit=500).of(Chat)] == [*range(1, 101)]
 
+    def test_is_heard_from_who_has_gone_since(self, tmp_path: Path) -> None:
+        path = tmp_path / "chat.sqlite"
+        with Server("--history", str(path)) as server:
+            ann, bob = server.join("ann"), server.join("bob")
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                ann.send(Say(1, "", "last words"), Ping(1))
+                ann.until(Pong)
+                ann.reset()
+                server.process.send_signal(signal.SIGTERM)
+                eventually(lambda: not listens(server))
+                other.execute("ROLLBACK")
+            told = [message for message in bob.until_closed() if not isinstance(message, Joined)]
+            assert [message.type for message in told] == ["chat", "left", "goodbye"]
+            bob.close()
+            assert server.process.wait(PATIENCE_S) == -signal.SIGTERM
+
     def test_is_taken_up_though_it_was_too_much_at_once(self) -> None:
         with Server(*MEMORY, "--message-burst", "5", "--max-messages-per-s", "0.5") as server:
             ann, bob = server.join("ann"), server.join("bob")

@@ -1,10 +1,11 @@
-"""How much memory something takes, by tracemalloc."""
+"""What memory something takes, by tracemalloc, and whether references are lost or kept."""
 
 from __future__ import annotations
 
 import gc
+import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 ROUNDS = 40
 """How often `kept_bytes` has something done."""
@@ -19,6 +20,17 @@ def peak_bytes(act: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
+
+
+def assert_nothing_lost_or_kept(shared: Sequence[object], work: Callable[[], None]) -> None:
+    """After *work* there are as many references to each of what is *shared* as before."""
+    work()
+    gc.collect()
+    before = [sys.getrefcount(held) for held in shared]
+    work()
+    gc.collect()
+    after = [sys.getrefcount(held) for held in shared]
+    assert max(abs(late - early) for late, early in zip(after, before, strict=True)) < 50
 
 
 def kept_bytes(act: Callable[[int], None]) -> int:

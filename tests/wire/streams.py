@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from chatproto.wire.chat import FrameDecoder
@@ -17,6 +18,22 @@ MAXIMA = {FieldType.U8: 255, FieldType.U16: 65_535, FieldType.U32: 4_294_967_295
 CLIENT_CLASSES = [cls for cls in MESSAGES.values() if cls.kind < 0x80]
 SERVER_CLASSES = [cls for cls in MESSAGES.values() if cls.kind >= 0x80]
 CLASSES = CLIENT_CLASSES + SERVER_CLASSES
+
+NUMBERS = [
+    pytest.param(cls, field.name, MAXIMA[field.type], id=f"{cls.type}-{field.name}")
+    for cls in CLASSES
+    for field in cls.fields
+    if field.type in MAXIMA
+]
+"""Every field that is a number, for `pytest.mark.parametrize`: class, name and largest value."""
+
+STRINGS = [
+    pytest.param(cls, field.name, id=f"{cls.type}-{field.name}")
+    for cls in CLASSES
+    for field in cls.fields
+    if field.type is FieldType.STR
+]
+"""Every field that is a string, likewise: class and name."""
 
 MOST = 2**24 - 1
 """The largest `max_frame_bytes`."""

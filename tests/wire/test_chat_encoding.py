@@ -5,24 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wire.streams import CLASSES, MAXIMA, MOST, decoded, decoding_side, plain
+from wire.streams import MOST, NUMBERS, STRINGS, decoded, decoding_side, plain
 
 from chatproto.wire.chat import encode_frame
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Chat, FieldType, Join, Message, Roster, Say, Side, Welcome
-
-NUMBERS = [
-    pytest.param(cls, field.name, MAXIMA[field.type], id=f"{cls.type}-{field.name}")
-    for cls in CLASSES
-    for field in cls.fields
-    if field.type in MAXIMA
-]
-STRINGS = [
-    pytest.param(cls, field.name, id=f"{cls.type}-{field.name}")
-    for cls in CLASSES
-    for field in cls.fields
-    if field.type is FieldType.STR
-]
+from chatproto.wire.messages import Chat, Join, Message, Roster, Say, Side, Welcome
 
 
 def test_a_frame_is_length_kind_and_fields_in_order() -> None:

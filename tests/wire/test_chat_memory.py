@@ -11,7 +11,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from wire.allocated import kept_bytes, peak_bytes
+from wire.allocated import assert_nothing_lost_or_kept, kept_bytes, peak_bytes
 from wire.streams import (
     CLASSES,
     CLIENT_CLASSES,
@@ -147,13 +147,7 @@ class TestLeaks:
                 for data in FAULTS.values():
                     decoded(Side.SERVER, [data])
 
-        work()
-        gc.collect()
-        before = [sys.getrefcount(held) for held in shared]
-        work()
-        gc.collect()
-        after = [sys.getrefcount(held) for held in shared]
-        assert max(abs(late - early) for late, early in zip(after, before, strict=True)) < 50
+        assert_nothing_lost_or_kept(shared, work)
 
     def test_what_is_received_and_encoded_is_let_go(self) -> None:
         text = "".join(["so", "me"])

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from wire.streams import CLASSES, CLIENT_CLASSES, MAXIMA, decoding_side, plain
+from wire.streams import CLIENT_CLASSES, NUMBERS, STRINGS, decoding_side, plain
 
 from chatproto.wire import jsonform
 from chatproto.wire.errors import ErrorCode, ProtocolError
@@ -29,18 +29,6 @@ from chatproto.wire.messages import (
 )
 
 BOTH = pytest.mark.parametrize("side", Side)
-NUMBERS = [
-    pytest.param(cls, field.name, MAXIMA[field.type], id=f"{cls.type}-{field.name}")
-    for cls in CLASSES
-    for field in cls.fields
-    if field.type in MAXIMA
-]
-STRINGS = [
-    pytest.param(cls, field.name, id=f"{cls.type}-{field.name}")
-    for cls in CLASSES
-    for field in cls.fields
-    if field.type is FieldType.STR
-]
 
 
 def reason_of(found: object) -> str:

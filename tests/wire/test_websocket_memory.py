@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wire.allocated import kept_bytes, peak_bytes
+from wire.allocated import assert_nothing_lost_or_kept, kept_bytes, peak_bytes
 from wire.streams import one_by_one
 from wire.websocket_model import (
     BINARY,
@@ -253,13 +253,7 @@ class TestLeaks:
                 for data in FAULTS:
                     decoded(Side.SERVER, [data])
 
-        work()
-        gc.collect()
-        before = [sys.getrefcount(held) for held in shared]
-        work()
-        gc.collect()
-        after = [sys.getrefcount(held) for held in shared]
-        assert max(abs(late - early) for late, early in zip(after, before, strict=True)) < 50
+        assert_nothing_lost_or_kept(shared, work)
 
     def test_what_is_received_and_encoded_is_let_go(self) -> None:
         data = bytearray(frame(TEXT, b"Hello") + frame(BINARY, b"x" * 300))

@@ -47,7 +47,10 @@ cdef class Passage:
         What is sent meanwhile to this peer alone goes out at the end, without waiting for the turn's.
         """
         cdef SendQueue queue = self.queue
-        cdef bint is_first = queue._hold()
+        cdef bint is_first
+        if queue is None:
+            raise RuntimeError("nothing can come before there is a transport")
+        is_first = queue._hold()
         try:
             if self.opening is not None:
                 self.opening.receive(data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatproto.control.lines import MAX_REQUEST_BYTES, VERSION, Lines, NotALine, line_of, object_of
+from chatproto.control.lines import (
+    MAX_REQUEST_BYTES,
+    VERSION,
+    Lines,
+    NotALine,
+    line_of,
+    object_of,
+    peer_uid,
+)
 from chatproto.server.control.rows import Row
 from chatproto.version import __version__
 
@@ -35,6 +43,9 @@ IDLE_S = 60.0
 
 ROWS_PER_TURN = 50
 """Looked at in one turn of the reactor, in which everybody who talks waits."""
+
+LOOK_EVERY_S = 1.0
+"""How often one looks whether somebody is still there who has shut their side, and is told what goes on."""
 
 CLOSE_TIMEOUT_S = 1.0
 """For the last words to be read."""
@@ -87,7 +98,7 @@ class _ControlConnection(TwistedProtocol):
         """See who it is, and say what is spoken here."""
         assert self.transport is not None
         self._factory.connections.add(self)
-        uid = _peer_uid(self.transport)
+        uid = peer_uid(self.transport.socket)  # type: ignore[attr-defined]
         self._by = f"control:{uid}"
         if uid not in (0, os.geteuid()):
             _log.warn("user {uid} is not let in at the control socket", uid=uid)
@@ -115,8 +126,11 @@ class _ControlConnection(TwistedProtocol):
 
     def readConnectionLost(self) -> None:
         """Nothing more is asked for; what was is answered (IHalfCloseableProtocol)."""
-        self._input_is_over = True
-        self._take_up()
+        if not self._input_is_over:
+            self._input_is_over = True
+            self._take_up()
+            if self._live is not None:
+                self._look_for_peer()
 
     def writeConnectionLost(self) -> None:
         """Nothing more can be said (IHalfCloseableProtocol)."""
@@ -176,14 +190,16 @@ class _ControlConnection(TwistedProtocol):
                 answer.done.addCallbacks(self._was_done, self._was_not_done)
             else:
                 self._live = answer.done(self)
+                if self._input_is_over:
+                    self._wait_for(LOOK_EVERY_S)
 
     def _was_done(self, done: Row) -> None:
-        if self.transport is not None:
+        if self._answer is not None:  # else it is over meanwhile
             self._write({"done": done})
             self._finished()
 
     def _was_not_done(self, failure: Failure) -> None:
-        if self.transport is not None:
+        if self._answer is not None:
             if isinstance(failure.value, NotDone):
                 self._write({"refused": str(failure.value)})
             else:
@@ -224,7 +240,8 @@ class _ControlConnection(TwistedProtocol):
     def resumeProducing(self) -> None:
         """It does (IPushProducer)."""
         self.is_full = False
-        if self._deadline is not None and self._next is None:  # else it is something that takes its time
+        # Else it is something that takes its time.
+        if self._deadline is not None and self._next is None and self._live is None:
             self._wait_for(IDLE_S)
             go_on = self._take_up_later if self._answer is None else self._go_on
             self._next = self._clock.callLater(0, go_on)
@@ -277,8 +294,24 @@ class _ControlConnection(TwistedProtocol):
 
     def _waited_too_long(self) -> None:
         self._deadline = None
-        if self.transport is not None:
+        if self._live is not None:
+            self._look_for_peer()
+        elif self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _look_for_peer(self) -> None:
+        """See whether who has shut their side is there at all: the reactor does not say when they go."""
+        assert self.transport is not None
+        if _has_hung_up(self.transport.socket):  # type: ignore[attr-defined]
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+        else:
+            self._wait_for(LOOK_EVERY_S)
+
+
+def _has_hung_up(connected: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connected, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 class ControlFactory(Factory[_ControlConnection]):
@@ -317,10 +350,3 @@ class ControlFactory(Factory[_ControlConnection]):
         if not self.connections and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
-
-
-def _peer_uid(transport: Any) -> int:
-    """As whom the other side has connected (unix(7), SO_PEERCRED)."""
-    credentials = transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return int(uid)

@@ -82,16 +82,18 @@ class ControlSocket:
     def _make_room(self) -> None:
         """Remove what a server has left behind that ended without a word."""
         try:
-            mode = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False).st_mode
+            found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if not stat.S_ISSOCK(mode):
+        if not stat.S_ISSOCK(found.st_mode):
             raise ControlUnusable("there is something of that name, which is no socket")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
             try:
                 probe.connect(address_of(self.path, self._folder))
             except ConnectionRefusedError:
+                if found.st_uid != os.geteuid():
+                    raise ControlUnusable(f"user {found.st_uid} has left a socket there") from None
                 os.unlink(self._name, dir_fd=self._folder)
                 return
             except BlockingIOError:

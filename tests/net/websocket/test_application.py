@@ -115,6 +115,12 @@ def test_a_client_whose_application_raises_at_the_start_is_told_so() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_bytes_before_there_is_a_transport_are_a_mistake_and_no_crash() -> None:
+    connection = WebSocketFactory(Deciding(lambda request: Echo()), reactor=Clock()).buildProtocol(None)
+    with pytest.raises(RuntimeError, match="nothing can come before there is a transport"):
+        connection.dataReceived(request_bytes())
+
+
 def test_others_hear_nothing_of_it(logged: Logged) -> None:
     clock = Clock()
     applications = [Echo(), Recorder(textMessageReceived=fail)]

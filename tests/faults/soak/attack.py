@@ -1,6 +1,6 @@
 """All hostile peers of a soak in one process, each kind at its rate.
 
-    python -m faults.soak_attack TARGET SEED
+    python -m faults.soak.attack TARGET SEED
 
 TARGET is a `Target` as JSON. It prints a line when it is ready, attacks from
 SIGUSR1 on, and stops on SIGTERM. Then it prints as JSON how many attacks of each kind ended in which way.
@@ -17,9 +17,9 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
-from faults.soak_guests import GUESTS
-from faults.soak_hostile import ENDED, Hostile, Target
-from faults.soak_strangers import STRANGERS
+from faults.soak.guests import GUESTS
+from faults.soak.hostile import ENDED, Hostile, Target
+from faults.soak.strangers import STRANGERS
 
 __all__ = ["BEGIN", "CUT_SHORT", "END", "KINDS", "READY", "WITHHELD"]
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import repeat
 
-from faults.soak_hostile import (
+from faults.soak.hostile import (
     ANSWERED,
     ENDED,
     JSON_SOCKET,
@@ -20,7 +20,7 @@ from faults.soak_hostile import (
     Hostile,
     Target,
 )
-from faults.soak_server import ACCOUNT
+from faults.soak.server import ACCOUNT
 from faults.websocket_peer import BINARY, TEXT, frame, header
 from fuzz import fuzz_frames, fuzz_handshake, fuzz_json, fuzz_lines, fuzz_proxy, fuzz_websocket
 from server.connecting import context

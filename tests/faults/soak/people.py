@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from faults.crowd import Caller, Crowd
 from faults.history_people import Lines
-from faults.soak_record import Conversation, Seen
+from faults.soak.record import Conversation, Seen
 from forms import Form
 
 from chatproto.wire.errors import ErrorCode

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.soak_attack import CUT_SHORT, KINDS, WITHHELD
-from faults.soak_record import Conversation, Delays
+from faults.soak.attack import CUT_SHORT, KINDS, WITHHELD
+from faults.soak.record import Conversation, Delays
 
 __all__ = ["AFTER", "ATTACK", "QUIET", "Outcome", "Sample", "faults", "growth_bytes", "keep", "slowness"]
 
@@ -36,7 +36,7 @@ MET = (
 )
 """The limits that an attack must come up to, or it would show nothing, however slow the machine is."""
 
-KEPT_IN = Path(__file__).parents[2] / "build"
+KEPT_IN = Path(__file__).parents[3] / "build"
 
 MIB = 2**20
 

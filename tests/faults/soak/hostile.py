@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-from faults.soak_forms import proxy_header
+from faults.soak.forms import proxy_header
 from faults.websocket_peer import HEADERS, OFFER
 
 __all__ = ["ANSWERED", "ENDED", "JSON_SOCKET", "OPEN", "SOCKET", "TURNED_AWAY", "Hostile", "Target", "Wire"]

@@ -1,6 +1,6 @@
 """`twistd -n chat` with defects that a soak must notice.
 
-    python soak_defects.py OPTIONS OF twistd chat
+    python defects.py OPTIONS OF twistd chat
 
 Of many messages one does not reach somebody who is there. Each connection leaves some memory behind, and many
 of them a descriptor and a moment in which nobody is served.

@@ -7,8 +7,8 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 
-from faults.soak_hostile import ANSWERED, ENDED, JSON_SOCKET, OPEN, SOCKET, Hostile
-from faults.soak_server import ARCHIVE
+from faults.soak.hostile import ANSWERED, ENDED, JSON_SOCKET, OPEN, SOCKET, Hostile
+from faults.soak.server import ARCHIVE
 from faults.websocket_peer import BINARY, PING, TEXT, deflated, frame
 
 from chatproto.limits import Limits

@@ -8,22 +8,20 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from faults.crowd import Caller, Crowd
-from faults.soak_attack import BEGIN, END, READY
-from faults.soak_figures import AFTER, ATTACK, QUIET, Outcome, Sample
-from faults.soak_forms import Proxied, Secured
-from faults.soak_guests import PEOPLE_S_ADDRESS
-from faults.soak_hostile import Target
-from faults.soak_people import LEAVING, Agenda, LinePerson, Person, Way
-from faults.soak_record import Conversation
-from faults.soak_server import SoakServer
+from faults.soak.attack import BEGIN, END, READY
+from faults.soak.figures import AFTER, ATTACK, QUIET, Outcome, Sample
+from faults.soak.forms import Proxied, Secured
+from faults.soak.guests import PEOPLE_S_ADDRESS
+from faults.soak.hostile import Target
+from faults.soak.people import LEAVING, Agenda, LinePerson, Person, Way
+from faults.soak.record import Conversation
+from faults.soak.server import SoakServer
 from forms import Form, form_named
 from live import eventually
 from server.asking import figures
@@ -68,7 +66,7 @@ def soak(seconds: float, made: Callable[[], SoakServer] = SoakServer) -> Outcome
         _warm_up(server)
         outcome.descriptors_before = _quiet_descriptors(server)
         chance = random.Random(seed)
-        with Crowd(server.tcp_port) as crowd, _Attackers(server, chance.getrandbits(32)) as attackers:
+        with Crowd(server.tcp_port) as crowd, _attacking(server, chance.getrandbits(32)) as attackers:
             _Course(server, crowd, attackers, outcome, chance).run(seconds)
         outcome.attacks = attackers.ends
         outcome.figures_after = _empty(server)
@@ -261,28 +259,9 @@ class _Course:
 class _Attackers:
     """The process of those who are hostile, ready to begin. `ends` is how their attacks ended."""
 
-    def __init__(self, server: SoakServer, seed: int) -> None:
-        target = Target(server.tcp_port, server.tls_port, server.proxied_port, ROOMS)
-        words = json.dumps(asdict(target)), str(seed)
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
         self.ends: dict[str, dict[str, int]] = {}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "faults.soak_attack", *words],
-            cwd=Path(__file__).parents[1],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == READY
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
 
     def begin(self) -> None:
         """Attack."""
@@ -294,3 +273,20 @@ class _Attackers:
         while self.process.poll() is None:
             meanwhile()
         self.ends = json.loads(self.process.communicate()[0])
+
+
+@contextmanager
+def _attacking(server: SoakServer, seed: int) -> Iterator[_Attackers]:
+    target = Target(server.tcp_port, server.tls_port, server.proxied_port, ROOMS)
+    with subprocess.Popen(
+        [sys.executable, "-m", "faults.soak.attack", json.dumps(asdict(target)), str(seed)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == READY
+            yield _Attackers(process)
+        finally:
+            process.kill()

@@ -11,8 +11,8 @@ import os
 import signal
 
 import pytest
-from faults.soak import soak
-from faults.soak_figures import MIB, Outcome, faults, growth_bytes, keep, slowness
+from faults.soak.course import soak
+from faults.soak.figures import MIB, Outcome, faults, growth_bytes, keep, slowness
 
 SOAK_S = 40.0
 """Long enough for what takes ten seconds to end by itself."""

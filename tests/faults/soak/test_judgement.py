@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from faults.crowd import Crowd
-from faults.soak import soak
-from faults.soak_figures import (
+from faults.soak.course import soak
+from faults.soak.figures import (
     AFTER,
     ATTACK,
     FACTOR,
@@ -22,11 +22,11 @@ from faults.soak_figures import (
     growth_bytes,
     slowness,
 )
-from faults.soak_hostile import ENDED, OPEN
-from faults.soak_people import Agenda
-from faults.soak_record import Conversation, Delays, Seen
-from faults.soak_server import SoakServer
-from faults.test_soak import MOST_GROWTH_BYTES
+from faults.soak.hostile import ENDED, OPEN
+from faults.soak.people import Agenda
+from faults.soak.record import Conversation, Delays, Seen
+from faults.soak.server import SoakServer
+from faults.soak.test_soak import MOST_GROWTH_BYTES
 
 
 class TestWhatOnePersonSees:
@@ -175,7 +175,7 @@ def test_connections_that_stay_open_and_kinds_that_never_come_and_limits_that_no
 
 @pytest.mark.slow
 def test_a_server_that_does_all_of_that_wrong_is_found_out() -> None:
-    defects = (sys.executable, str(Path(__file__).with_name("soak_defects.py")))
+    defects = (sys.executable, str(Path(__file__).with_name("defects.py")))
     outcome = soak(24.0, partial(SoakServer, program=defects))
     assert any("are missing before number" in fault for fault in outcome.conversation.faults)
     assert slowness(outcome)
