@@ -16,6 +16,7 @@ MODULES = [
     "chatproto.rooms.remembered",
     "chatproto.history.batch",
     "chatproto.net.websocket.passage",
+    "chatproto.net.gathering",
 ]
 
 # CHATPROTO_SANITIZE=1 builds modules that stop at the first read or write outside a buffer, and at undefined

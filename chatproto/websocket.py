@@ -7,6 +7,7 @@ prepared messages, refusals. See `docs/howto.md`.
 from __future__ import annotations
 
 from chatproto.limits import WebSocketLimits
+from chatproto.net.gathering import gathering
 from chatproto.net.prompttls import PromptTLSFactory
 from chatproto.net.websocket.client import WebSocketClientEndpoint
 from chatproto.net.websocket.factory import WebSocketFactory
@@ -51,4 +52,5 @@ __all__ = [
     "WebSocketResource",
     "WebSocketTransport",
     "broadcast",
+    "gathering",
 ]

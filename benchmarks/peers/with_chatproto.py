@@ -21,6 +21,7 @@ from chatproto.websocket import (
     WebSocketProtocol,
     WebSocketTransport,
     broadcast,
+    gathering,
 )
 
 task, port, *more = sys.argv[1:]
@@ -68,5 +69,5 @@ if "ssl" in given:
 elif "prompt" in given:
     certificate = PrivateCertificate.loadPEM(Path(given["prompt"]).read_bytes())
     factory = PromptTLSFactory(certificate.options(), False, factory)
-endpoints.serverFromString(reactor, endpoint).listen(factory)
+endpoints.serverFromString(gathering(reactor), endpoint).listen(factory)
 reactor.run()

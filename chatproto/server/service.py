@@ -23,6 +23,7 @@ from chatproto.limits import HistoryLimits, Limits
 from chatproto.net.admission import Admission
 from chatproto.net.factory import ChatFactory
 from chatproto.net.front import Front
+from chatproto.net.gathering import gathering
 from chatproto.net.peers import LOCAL as THIS_MACHINE
 from chatproto.net.peers import TrustedPeers, is_loopback
 from chatproto.rooms.hub import Hub
@@ -150,6 +151,7 @@ class ChatService(Service):
         self.began_ms = 0
         self.ports: list[IListeningPort] = []
         self._reactor = reactor
+        self._gathering: Any = None
         self._reload = reload
         self._trusted = TrustedPeers(trusted_proxies)
         self._listened: list[tuple[Listening, IListeningPort]] = []
@@ -175,6 +177,7 @@ class ChatService(Service):
 
             self._reactor = reactor
         _allow_descriptors(self._reactor)
+        self._gathering = gathering(self._reactor)
         for description in self.endpoints:
             self._listen(description)
         if self.status not in (LOCAL, OFF):
@@ -374,7 +377,7 @@ class ChatService(Service):
             factory = factory or _Door(self, listening.faces)
             is_shared = self.reuse_port and isinstance(factory, _Door)
             return listening, listening.listen(
-                SharedPorts(self._reactor) if is_shared else self._reactor,
+                SharedPorts(self._gathering) if is_shared else self._gathering,
                 factory,
                 self._trusted,
                 lambda: self.limits.join_timeout_s,

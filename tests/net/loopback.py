@@ -129,6 +129,8 @@ class LoopbackCase(TestCase):
     """A test on the real reactor, which trial checks for sockets and timers that are left."""
 
     timeout = 3 * PATIENCE_S
+    listening: Any = reactor
+    """What ports are made with: the reactor, or what stands in front of it."""
 
     def turns(self, count: int = 2) -> Deferred[None]:
         """Let the reactor go round."""
@@ -181,7 +183,7 @@ class LoopbackCase(TestCase):
             wrapped = PromptTLSFactory(server_context(), False, factory)
         elif kind == "wrapped":
             wrapped = WrappingFactory(factory)
-        port: IListeningPort = await serverFromString(reactor, endpoint).listen(wrapped)
+        port: IListeningPort = await serverFromString(self.listening, endpoint).listen(wrapped)
         self.addCleanup(port.stopListening)
         return port
 

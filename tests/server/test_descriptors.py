@@ -57,6 +57,26 @@ def test_it_does_not_spin_while_it_has_none() -> None:
             connection.close()
 
 
+def test_the_reactor_watches_one_descriptor_for_all_sockets(tmp_path: Path) -> None:
+    places = (f"unix:{tmp_path}/socket", "haproxy:tcp:0:interface=127.0.0.1")
+    with Server(*[f"--listen={place}" for place in places]) as server:
+        people = [server.join("ann"), server.join("bob")]
+        by_epoll = watched(server)
+        [gathered] = [number for number in by_epoll if any(number in those for those in by_epoll.values())]
+        assert len(by_epoll[gathered]) == 1 + len(places) + len(people)  # it listens at one more
+
+
+def watched(server: Server) -> dict[int, set[int]]:
+    """The epoll descriptors of a server, and what is watched by each."""
+    by_epoll = dict[int, set[int]]()
+    for described in Path(f"/proc/{server.process.pid}/fdinfo").iterdir():
+        lines = [line.split() for line in described.read_text().splitlines()]
+        watching = {int(words[1]) for words in lines if words[:1] == ["tfd:"]}
+        if watching:
+            by_epoll[int(described.name)] = watching
+    return by_epoll
+
+
 def used_s(server: Server, within_s: float) -> float:
     """The CPU time that the server takes while nobody asks for anything."""
     before_s = server.cpu_s()
