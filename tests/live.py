@@ -70,11 +70,17 @@ class Server:
     def _wait_for_port(self) -> int:
         for _ in patiently():
             found = re.search(r"listening on \S+ port (\d+)", self.log())
-            if found:
+            if found and self._has_handlers():
                 return int(found[1])
             if self.process.poll() is not None:
                 break
         raise AssertionError(f"the server did not start:\n{self.log()}")
+
+    def _has_handlers(self) -> bool:
+        """Whether its reactor runs: before that, a SIGTERM would kill it."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (caught,) = re.findall(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)
+        return bool(int(caught, 16) & 1 << signal.SIGTERM - 1)
 
     def log(self) -> str:
         """What it printed so far."""

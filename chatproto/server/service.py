@@ -233,6 +233,10 @@ class ChatService(Service):
                 self._status.add_to(self.factory.site.resource)
             else:
                 self._status_site.resource = self._status.resource()
+        if self._reload is not None:
+            # Before it says that it listens: whoever waited for that may send the signal.
+            self._hangup = Hangup(self._reactor, self.reload, self._reactor.stop)
+            self._hangup.start()
         if self._log is None:
             _log.info("what is said is kept in memory, and forgotten with this process")
         else:
@@ -246,9 +250,6 @@ class ChatService(Service):
             _log.info("/metrics, /healthz and /readyz are at {place}", place=place)
         if self._control is not None:
             _log.info("chatproto-ctl --socket {path} sees and steers it", path=self._control.path)
-        if self._reload is not None:
-            self._hangup = Hangup(self._reactor, self.reload, self._reactor.stop)
-            self._hangup.start()
         self._repeat(CHECK_EVERY_S, self._renew_certificates)
         self._repeat(REFRESH_S, access.refresh)
         self._repeat(watchdog_interval_s(), lambda: notify("WATCHDOG=1"))
