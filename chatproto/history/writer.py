@@ -96,8 +96,9 @@ class Writer:
         self._must_reopen = False
 
     def close(self) -> None:
-        """Let go of the file."""
-        self.connection.close()
+        """Let go of the file, after the others: who closes last puts it in one piece, if they may write."""
+        with self._park():
+            self.connection.close()
 
     # --- keeping --------------------------------------------------------------------------------------------
 

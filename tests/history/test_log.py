@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -20,7 +21,8 @@ from twisted.internet.defer import Deferred
 from chatproto.history import log as sqlite_log
 from chatproto.history.batch import Said
 from chatproto.history.file import MOST_SEQ
-from chatproto.history.writer import Committed
+from chatproto.history.threads import Readings
+from chatproto.history.writer import Committed, Writer
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import NotStored, RoomLog
 from chatproto.wire.messages import Chat
@@ -366,6 +368,30 @@ class TestMemory:
 
 
 class TestClosing:
+    def test_who_may_write_closes_the_file_last(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If two closed it at the same moment, both might leave the write-ahead log to the other."""
+        closed: list[str] = []
+        close_reader, close_writer = Readings._close, Writer.close
+
+        def reader_closes(readings: Readings) -> None:
+            had_it_open = readings._connection is not None
+            time.sleep(0.05)
+            close_reader(readings)
+            closed.extend(["reader"] * had_it_open)
+
+        def writer_closes(writer: Writer) -> None:
+            close_writer(writer)
+            closed.append("writer")
+
+        monkeypatch.setattr(Readings, "_close", reader_closes)
+        monkeypatch.setattr(Writer, "close", writer_closes)
+        log = place.open()
+        log.say("a")
+        log.look("b")
+        log.answer(log.search("a", ["x"], 1))
+        log.close_now()
+        assert closed == ["reader", "reader", "writer"]
+
     def test_no_thread_and_no_open_file_is_left(self, place: Place) -> None:
         before = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
         log = place.open()

@@ -93,6 +93,7 @@ class Model(RuleBasedStateMachine):
     def forget(self, name: str) -> None:
         if name in self.rooms:
             self.recent.forget(name, self.rooms.pop(name).remembered)
+            self.silent_longest = [each for each in self.silent_longest if each != name]
 
     @rule(name=ROOMS, first=st.integers(0, 130), last=st.integers(0, 130), most=st.integers(0, 70_000))
     def look(self, name: str, first: int, last: int, most: int) -> None:

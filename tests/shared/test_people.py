@@ -181,6 +181,7 @@ class TestTell:
 class TestModeration:
     def test_a_kick_reaches_another_server(self, servers: list[Server]) -> None:
         op, bob = operator(servers[0], "op1", "m1"), servers[1].join("mbob", "m1")
+        op.until(Joined)
         assert order(op, KICK, "m1", "mbob") == "mbob was kicked out of m1"
         assert bob.until(Left).reason == "kicked"
         assert op.until(Left) == Left("m1", "mbob", "kicked")
