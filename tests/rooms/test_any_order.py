@@ -137,8 +137,8 @@ class Observer(Person):
         """What is told of rooms as it happens is in one order: nobody speaks who has left."""
         if isinstance(message, Renamed):
             for gone in self.gone.values():
-                gone.discard(message.new)
                 gone.add(message.old)
+                gone.discard(message.new)  # which may be the old one
             return
         member = self.session.members.get(getattr(message, "room", ""))
         if member is None:
