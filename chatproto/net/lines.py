@@ -262,7 +262,7 @@ class LineProtocol(ChatProtocol):
         if member is None:
             return ""
         # That takes a while, so one person may have it once in a turn of the reactor.
-        self.session.pause_for_others()
+        self.session.requests.go_on_later()
         return meant_by(nick, [other.session.nick_text for other in member.room.everyone()[:MOST_COMPARED]])
 
     # --- where the person is ------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class SocketFace(Face):
 
     def _end_for_type(self) -> None:
         self._is_wrong_type = True
-        self.session.conclude("error")
+        self.session.requests.conclude("error")
 
     # --- the session's outlet -----------------------------------------------------------------------------
 

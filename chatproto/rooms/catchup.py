@@ -148,7 +148,7 @@ class CatchUp:
         sent = first <= newest
         member.end = End(room, first if sent else 0, newest if sent else 0, status)
         self._behind[room] = member
-        self._session.hold()
+        self._session.requests.hold()
         self._session.send_roster(member)
 
     def query(self, room: str, before: int, limit: int) -> None:
@@ -158,12 +158,12 @@ class CatchUp:
         first = max(oldest, last - limit + 1)
         status = OLDER_EXIST if first > oldest and oldest <= newest else NOTHING_IS_MISSING
         self._query = _Range(room, first, last, status)
-        self._session.hold()
+        self._session.requests.hold()
 
     def show(self, room: str, found: Found) -> None:
         """Owe the messages that a search found."""
         self._query = _Matches(room, found)
-        self._session.hold()
+        self._session.requests.hold()
 
     def fall_behind(self, member: Member, seq: int) -> None:
         """*member* is still to get the message *seq* and all after it."""
@@ -223,7 +223,7 @@ class CatchUp:
             return False
         if answer is None:
             self._query = None
-            self._session.release()
+            self._session.requests.release()
             self._outlet.send(query.end())
             return True
         return self._take(answer, lambda chats: self._pay_query(query, chats))
@@ -240,7 +240,7 @@ class CatchUp:
         if member.end is not None and member.next_seq > member.end.last:
             # Before what is said of later messages, some of which may be gone by now.
             end, member.end = member.end, None
-            self._session.release()
+            self._session.requests.release()
             self._outlet.send(end)
             return True
         if not member.live:
@@ -315,7 +315,7 @@ class CatchUp:
     def _was_read(self, pay: Callable[[], bool]) -> None:
         self._reading = False
         self._found = pay
-        self._session.go_on()
+        self._session.requests.go_on()
 
     def _reading_failed(self, failure: Failure) -> None:
         self._reading = False

@@ -55,19 +55,19 @@ def log_in(session: Session, message: Login) -> None:
 
 
 def _wait(session: Session, user: str, attempt: Attempt, answer: Deferred[Any]) -> None:
-    session.hold()
+    session.requests.hold()
     session.standing.pending = answer
     answer.addBoth(partial(_was_waited_for, session, user, attempt)).addErrback(session.give_up)
 
 
 def _was_waited_for(session: Session, user: str, attempt: Attempt, outcome: Admission | Failure) -> None:
     session.standing.pending = None
-    session.release()
+    session.requests.release()
     if session.ended:
         _let_go(outcome)
     else:
         _answered(session, user, attempt, outcome)
-        session.go_on()
+        session.requests.go_on()
 
 
 def _let_go(outcome: Admission | Failure) -> None:

@@ -59,7 +59,7 @@ def take_up(session: Session, request: Message | ProtocolError) -> None:
     if isinstance(request, ProtocolError):
         if request.code == ErrorCode.TOO_BIG:
             session.hub.record.limited("max_frame_bytes")
-        session.conclude("error", Error(request.code, 0, request.reason))
+        session.requests.conclude("error", Error(request.code, 0, request.reason))
     elif session.name is None and type(request) not in _BEFORE_JOIN:
         session.fail(
             ErrorCode.JOIN_FIRST, f"join a room before anything else, {request.type} included", "error"
@@ -95,7 +95,11 @@ def _join(session: Session, message: Join) -> None:
             ErrorCode.TOO_MANY_ROOMS, f"you are in {len(session.members)} rooms; leave one first"
         )
     there = hub.rooms.get(room)
-    if there is not None and session.id in there.leaving and session.postpone_until_answered(message):
+    if (
+        there is not None
+        and session.id in there.leaving
+        and session.requests.postpone_until_answered(message)
+    ):
         return None
     if there is None and len(hub.rooms) >= hub.limits.max_rooms:
         hub.record.limited("max_rooms")
@@ -117,8 +121,8 @@ def _join(session: Session, message: Join) -> None:
         return session.refuse(ErrorCode.NOT_ALLOWED, barring(rule))
     preparing = hub.log.prepare(room)
     if preparing is not None:
-        return session.postpone(message, preparing)
-    if message.limit and session.granted is None and session.must_wait_to_read(message):
+        return session.requests.postpone(message, preparing)
+    if message.limit and session.granted is None and session.requests.must_wait_to_read(message):
         return None
     if session.name is None:
         if not _claim(session, name, message):
@@ -158,7 +162,7 @@ def _claim(session: Session, name: Name, request: Message) -> bool:
         return False
     if hub.elsewhere is None or granted == name:
         return True
-    session.hold()
+    session.requests.hold()
     asking = hub.elsewhere.claim(name, session)
     asking.addBoth(partial(_claimed, session, name, request)).addErrback(session.give_up)
     return False
@@ -172,10 +176,10 @@ def _must_wait_for(session: Session, name: Name, request: Message) -> bool:
 
 def _claimed(session: Session, name: Name, request: Message, outcome: bool | Failure) -> None:
     """Other servers let them have a nickname, or not."""
-    session.release()
+    session.requests.release()
     if outcome is True and not session.ended:
         session.granted = name
-        session.take_up_again(request)
+        session.requests.take_up_again(request)
         return
     if session.name != name or session.ended:
         session.hub.release(name, session, session.name)
@@ -185,7 +189,7 @@ def _claimed(session: Session, name: Name, request: Message, outcome: bool | Fai
         _refuse_by(session, outcome)
     else:
         session.refuse(ErrorCode.NICK_TAKEN, f"{name.text} is taken, or looks like a nickname that is")
-    session.go_on()
+    session.requests.go_on()
 
 
 def _member(session: Session, room: str, id: int = 0) -> Member | None:
@@ -226,7 +230,7 @@ def _say(session: Session, message: Say) -> None:
         return _answer(session, message.id, Failure())
     if isinstance(answer, Receipt):
         return _answer(session, message.id, answer)
-    session.unanswered += 1
+    session.requests.unanswered += 1
     member.unanswered += 1
     # One callback, and nothing made for it: there is one for each message.
     answer.addBoth(_answered, session, member, message.id)
@@ -235,13 +239,13 @@ def _say(session: Session, message: Say) -> None:
 
 def _answered(outcome: Receipt | Failure, session: Session, member: Member, id: int) -> None:
     try:
-        session.unanswered -= 1
+        session.requests.unanswered -= 1
         member.unanswered -= 1
         if not member.unanswered:
             session.hub.has_spoken(member)
         if not session.ended:
             _answer(session, id, outcome)
-            session.was_answered()
+            session.requests.was_answered()
     except Exception:
         session.give_up(Failure())
 
@@ -263,7 +267,7 @@ def _acknowledge(session: Session, id: int, receipt: Receipt) -> None:
 
 def _leave(session: Session, message: Leave) -> None:
     if not message.room:
-        session.conclude("left")
+        session.requests.conclude("left")
         return
     member = _member(session, message.room)
     if member is not None:
@@ -277,9 +281,9 @@ def _nick(session: Session, message: Nick) -> None:
     except NameRefused as refusal:
         return session.refuse(ErrorCode.BAD_NICK, str(refusal))
     # What was said under the old nickname is told before the new one is.
-    if session.postpone_until_answered(message) or _must_wait_for(session, name, message):
+    if session.requests.postpone_until_answered(message) or _must_wait_for(session, name, message):
         return None
-    if session.granted is None and not session.may_rename():
+    if session.granted is None and not session.requests.may_rename():
         return session.refuse(ErrorCode.RATE_LIMITED, "you change your nickname too often; wait a little")
     if _is_evading(session, name) or not _claim(session, name, message):
         return None
@@ -308,7 +312,11 @@ def _who(session: Session, message: Who) -> None:
 
 def _history(session: Session, message: History) -> None:
     member = _member(session, message.room)
-    if member is None or session.postpone_until_answered(message) or session.must_wait_to_read(message):
+    if (
+        member is None
+        or session.requests.postpone_until_answered(message)
+        or session.requests.must_wait_to_read(message)
+    ):
         return
     session.catch_up.query(member.room.name, message.before, _most_read(session, message.limit))
 
@@ -330,7 +338,7 @@ def _tell(session: Session, message: Tell) -> None:
     if rule is not None:
         return session.refuse(ErrorCode.NOT_ALLOWED, barring(rule), message.id)
     if hub.elsewhere is not None:
-        session.hold()
+        session.requests.hold()
         telling = hub.elsewhere.tell(session, message.id, message.nick, message.text)
         telling.addBoth(partial(_told, session, message.id)).addErrback(session.give_up)
         return None
@@ -354,14 +362,14 @@ def _tell(session: Session, message: Tell) -> None:
 
 
 def _told(session: Session, id: int, outcome: Receipt | Failure) -> None:
-    session.release()
+    session.requests.release()
     if session.ended:
         return
     if isinstance(outcome, Receipt):
         _acknowledge(session, id, outcome)
     else:
         _refuse_by(session, outcome, id)
-    session.go_on()
+    session.requests.go_on()
 
 
 def _refuse_by(session: Session, failure: Failure, id: int = 0) -> None:
@@ -383,7 +391,7 @@ def _search(session: Session, message: Search) -> None:
         return session.refuse(ErrorCode.BAD_TEXT, "there is no word to search for")
     if len(words) > MAX_SEARCHED_WORDS:
         return session.refuse(ErrorCode.BAD_TEXT, f"search for at most {MAX_SEARCHED_WORDS} words")
-    if session.postpone_until_answered(message) or session.must_wait_to_read(message):
+    if session.requests.postpone_until_answered(message) or session.requests.must_wait_to_read(message):
         return None
     room = member.room.name
     try:
@@ -391,19 +399,19 @@ def _search(session: Session, message: Search) -> None:
     except Exception:
         return _searched(session, room, Failure())
     if isinstance(answer, Found):
-        session.pause_for_others()
+        session.requests.go_on_later()
         return _searched(session, room, answer)
-    session.hold()
+    session.requests.hold()
     found: Callable[[Any], None] = partial(_search_answered, session, room)
     answer.addBoth(found).addErrback(session.give_up)
     return None
 
 
 def _search_answered(session: Session, room: str, outcome: Found | Failure) -> None:
-    session.release()
+    session.requests.release()
     if not session.ended:
         _searched(session, room, outcome)
-        session.go_on()
+        session.requests.go_on()
 
 
 def _searched(session: Session, room: str, outcome: Found | Failure) -> None:
@@ -427,17 +435,17 @@ def _moderate(session: Session, message: Moderate) -> None:
     except OrderRefused as refusal:
         return session.refuse(refusal.code, str(refusal))
     if isinstance(answer, Deferred):
-        session.hold()
+        session.requests.hold()
         answer.addBoth(partial(_moderated_later, session)).addErrback(session.give_up)
         return None
     return _moderated(session, answer)
 
 
 def _moderated_later(session: Session, outcome: str | Failure) -> None:
-    session.release()
+    session.requests.release()
     if not session.ended:
         _moderated(session, outcome)
-        session.go_on()
+        session.requests.go_on()
 
 
 def _moderated(session: Session, outcome: str | Failure) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from chatproto.limits import Limits
 from chatproto.rooms.log import MemoryLog, NotStored
-from chatproto.rooms.session import TURN_REQUESTS
+from chatproto.rooms.turns import TURN_REQUESTS
 from chatproto.testing import ChatInMemory
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatproto.limits import Limits
-from chatproto.rooms.session import TURN_REQUESTS
+from chatproto.rooms.turns import TURN_REQUESTS
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.messages import Chat, End, History, Join, Ping, Pong, Say
 

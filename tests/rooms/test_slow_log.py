@@ -8,7 +8,7 @@ from rooms.worlds import KIB, SMALL, outline, seqs
 from twisted.internet.defer import Deferred
 
 from chatproto.rooms.log import MemoryLog
-from chatproto.rooms.session import MAX_UNANSWERED
+from chatproto.rooms.turns import MAX_UNANSWERED
 from chatproto.testing import ChatInMemory
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Ack, Chat, Join, Left, Ping, Pong, Say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rooms.outlets import Broken, Failures, join
 
 from chatproto.limits import Limits
-from chatproto.rooms.session import TURN_REQUESTS
+from chatproto.rooms.turns import TURN_REQUESTS
 from chatproto.testing import ChatInMemory, Person
 from chatproto.wire.messages import History, Left, Message, Nick, Ping, Pong, Say, Who
 
