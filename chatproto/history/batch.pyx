@@ -7,7 +7,7 @@ messages.
 import cython
 from cpython.object cimport PyTypeObject
 
-from chatproto.wire.slots cimport leaf_of, set_slot
+from chatproto.wire.slots cimport fill_slot, leaf_of, slot_of
 
 from chatproto.history.file import MOST_SEQ, SEQ_BITS
 from chatproto.rooms.log import NotStored, Receipt
@@ -17,9 +17,13 @@ __all__ = ["Numbers", "Said", "give_numbers", "recognise"]
 
 cdef long long _MOST_SEQ = MOST_SEQ
 cdef int _SEQ_BITS = SEQ_BITS
-cdef object _room, _seq, _time, _nick, _text, _receipt_seq, _receipt_time_ms
-_room, _seq, _time, _nick, _text = [Chat.__dict__[name] for name in ("room", "seq", "time", "nick", "text")]
-_receipt_seq, _receipt_time_ms = [Receipt.__dict__[name] for name in ("seq", "time_ms")]
+cdef Py_ssize_t _room = slot_of(Chat, "room")
+cdef Py_ssize_t _seq = slot_of(Chat, "seq")
+cdef Py_ssize_t _time = slot_of(Chat, "time")
+cdef Py_ssize_t _nick = slot_of(Chat, "nick")
+cdef Py_ssize_t _text = slot_of(Chat, "text")
+cdef Py_ssize_t _receipt_seq = slot_of(Receipt, "seq")
+cdef Py_ssize_t _receipt_time_ms = slot_of(Receipt, "time_ms")
 
 
 @cython.final
@@ -160,16 +164,16 @@ cdef list _gathered(dict rooms):
 
 cdef object _receipt(object seq, object time_ms):
     receipt = leaf_of(<PyTypeObject*>Receipt)
-    set_slot(receipt, _receipt_seq, seq)
-    set_slot(receipt, _receipt_time_ms, time_ms)
+    fill_slot(receipt, _receipt_seq, seq)
+    fill_slot(receipt, _receipt_time_ms, time_ms)
     return receipt
 
 
 cdef object _chat(object room, object seq, object time_ms, object nick, object text):
     chat = leaf_of(<PyTypeObject*>Chat)
-    set_slot(chat, _room, room)
-    set_slot(chat, _seq, seq)
-    set_slot(chat, _time, time_ms)
-    set_slot(chat, _nick, nick)
-    set_slot(chat, _text, text)
+    fill_slot(chat, _room, room)
+    fill_slot(chat, _seq, seq)
+    fill_slot(chat, _time, time_ms)
+    fill_slot(chat, _nick, nick)
+    fill_slot(chat, _text, text)
     return chat

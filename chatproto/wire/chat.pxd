@@ -1,6 +1,7 @@
 # The map of the frame engine: length-prefixed frames <-> messages (docs/protocol.md, sections 1 and 2).
 
 from cpython.object cimport PyTypeObject
+from libc.stdint cimport uint64_t
 
 cdef enum:
     HEADER_BYTES = 4          # length:u32, big-endian; counts the kind and the payload
@@ -20,10 +21,17 @@ cdef enum FieldKind:          # how a field travels; the values are this module'
 # One row of the table of messages, as the codec walks it. Rows live as long as the process.
 cdef struct Row:
     PyTypeObject* cls         # NULL: there is no such kind
+    unsigned char kind
     int n_fields
     FieldKind fields[MAX_FIELDS]
-    void* slots[MAX_FIELDS]   # borrowed: the member descriptor of each field
+    Py_ssize_t slots[MAX_FIELDS]
     void* names[MAX_FIELDS]   # borrowed: the interned name of each field
+
+
+# What a field is on the wire. Of an array of strings only how many they are.
+cdef struct Piece:
+    uint64_t number           # itself, or of how many bytes
+    const char* utf8          # those of a string, which they belong to
 
 
 # A payload being read. All reading goes through `_take`, which checks the bound.

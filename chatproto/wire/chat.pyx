@@ -7,11 +7,11 @@ imported. Nothing here waits, calls back or keeps a reference to what it was giv
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport Py_TYPE, PyObject, PyTypeObject
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from chatproto.wire.slots cimport blank, get_slot, set_slot
+from chatproto.wire.slots cimport blank, fill_slot, in_slot, slot_of
 
 from chatproto.wire.errors import ErrorCode, ProtocolError
 from chatproto.wire.messages import MAX_U64, MESSAGES, FieldType, Side
@@ -36,11 +36,16 @@ cdef extern from "Python.h":
     Py_ssize_t PyVectorcall_NARGS(size_t)
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    bint PyUnicode_CheckExact(PyObject*)
+    bint PyUnicode_IS_COMPACT_ASCII(PyObject*)
+    Py_ssize_t PyUnicode_GET_LENGTH(PyObject*)
+    void* PyUnicode_DATA(PyObject*)
+    bint PyLong_CheckExact(PyObject*)
     long long PyLong_AsLongLongAndOverflow(object, int*) except? -1
 
 cdef uint64_t _MAX_U64 = MAX_U64
 cdef Row[256] _rows
-cdef dict _kind_of = {}  # by class: what may be encoded
+cdef Row* _by_class[256]  # see `_place`
 cdef list _kept = []  # what the rows borrow
 
 _KINDS = {
@@ -57,21 +62,33 @@ cdef int _lay_out_rows() except -1:
     cdef int kind, i
     cdef Row* row
     memset(_rows, 0, sizeof(_rows))
+    memset(_by_class, 0, sizeof(_by_class))
     for kind, cls in MESSAGES.items():
         if len(cls.fields) > MAX_FIELDS:
             raise AssertionError(f"{cls.type} has more fields than a row holds")
         row = &_rows[kind]
         row.cls = <PyTypeObject*>cls
         row.n_fields = len(cls.fields)
-        _kind_of[cls] = kind
+        row.kind = kind
         for i, field in enumerate(cls.fields):
-            descriptor = cls.__dict__[field.name]
-            _kept.extend((descriptor, field.name))
+            _kept.append(field.name)
             row.fields[i] = _KINDS[field.type]
-            row.slots[i] = <void*>descriptor
+            row.slots[i] = slot_of(cls, field.name)
             row.names[i] = <void*>field.name
+        _by_class[_place(row.cls)] = row
         make_by(row.cls, _make)
     return 0
+
+
+cdef inline unsigned char _place(PyTypeObject* cls) noexcept:
+    """Where in `_by_class` a class is, or the gap where it would be: what its address says, or behind that.
+
+    A dict does the same, in several times as long. There are fewer classes than kinds, so there are gaps.
+    """
+    cdef unsigned char place = <unsigned char>(<size_t>cls >> 4)  # the rest of it is alignment
+    while _by_class[place] is not NULL and _by_class[place].cls is not cls:
+        place += 1  # and from the last to the first
+    return place
 
 
 # --- making ----------------------------------------------------------------------------------------------
@@ -82,12 +99,12 @@ cdef object _make(object cls, PyObject** args, size_t n_args_and_flag, PyObject*
     Whatever is not just all fields in their order, its `__init__` takes, or refuses.
     """
     cdef Py_ssize_t n_args = PyVectorcall_NARGS(n_args_and_flag)
-    cdef Row* row = &_rows[<unsigned char>_kind_of[cls]]
+    cdef Row* row = _by_class[_place(<PyTypeObject*>cls)]
     cdef Py_ssize_t i
     if keywords is NULL and n_args == row.n_fields:
         message = blank(row.cls, 0)
         for i in range(n_args):
-            set_slot(message, <object>row.slots[i], <object>args[i])
+            fill_slot(message, row.slots[i], <object>args[i])
         return message
     names = () if keywords is NULL else <tuple>keywords
     positional = tuple([<object>args[i] for i in range(n_args)])
@@ -294,7 +311,7 @@ cdef class FrameDecoder:
                 return self._fail(
                     ErrorCode.MALFORMED, f"{message.type}: {<object>row.names[i]} overruns the frame"
                 )
-            set_slot(message, <object>row.slots[i], value)
+            fill_slot(message, row.slots[i], value)
         if self._strict and cursor.at != cursor.end:
             return self._fail(ErrorCode.MALFORMED, f"{message.type}: bytes after the last field")
         messages.append(message)
@@ -317,37 +334,79 @@ cdef inline unsigned char* _put_number(unsigned char* at, uint64_t value, int si
     return at + size
 
 
-cdef Py_ssize_t _str_bytes(object string, str name) except -1:
-    """How many bytes a string takes on the wire, its length included."""
+cdef inline unsigned char* _put_width(unsigned char* at, uint64_t value, FieldKind kind) noexcept:
+    """Write a number as wide as its field is: of a known width the compiler makes one store."""
+    if kind == FIELD_U64:
+        return _put_number(at, value, 8)
+    if kind == FIELD_U32:
+        return _put_number(at, value, 4)
+    if kind == FIELD_U16:
+        return _put_number(at, value, 2)
+    return _put_number(at, value, 1)
+
+
+cdef inline unsigned char* _put_str(unsigned char* at, Piece* piece) noexcept:
+    at = _put_number(at, piece.number, 2)
+    memcpy(at, piece.utf8, piece.number)
+    return at + piece.number
+
+
+cdef inline int _take_str(Piece* piece, PyObject* string, void* name) except -1:
+    """The bytes of a string. They are its own, and stay as long as it does."""
     cdef Py_ssize_t size
-    if not isinstance(string, str):
-        raise TypeError(f"{name} is a str, not {type(string).__name__}")
-    PyUnicode_AsUTF8AndSize(string, &size)  # UnicodeEncodeError, a ValueError, for half a surrogate pair
+    if PyUnicode_CheckExact(string) and PyUnicode_IS_COMPACT_ASCII(string):  # it lies there as it is sent
+        size = PyUnicode_GET_LENGTH(string)
+        piece.utf8 = <const char*>PyUnicode_DATA(string)
+    elif isinstance(<object>string, str):
+        # UnicodeEncodeError, a ValueError, for half a surrogate pair
+        piece.utf8 = PyUnicode_AsUTF8AndSize(<object>string, &size)
+    else:
+        raise TypeError(f"{<object>name} is a str, not {type(<object>string).__name__}")
     if size > 0xFFFF:
-        raise ValueError(f"{name} has {size} bytes of UTF-8, and 65535 is the most")
-    return 2 + size
+        raise ValueError(f"{<object>name} has {size} bytes of UTF-8, and 65535 is the most")
+    piece.number = size
+    return 0
 
 
-cdef long long _number(object number, str name, FieldKind field) except -1:
+cdef inline int _take_number(Piece* piece, PyObject* number, void* name, FieldKind kind) except -1:
     """A number that its field can carry."""
-    cdef long long most = <long long>_MAX_U64 if field == FIELD_U64 else (<long long>1 << (8 * _width(field))) - 1
+    cdef long long most = <long long>_MAX_U64 if kind == FIELD_U64 else (<long long>1 << (8 * _width(kind))) - 1
     cdef long long value
     cdef int overflow = 0
     # bool is an int to Python, but JSON would carry it as no number
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(f"{name} is an int, not {type(number).__name__}")
-    value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if not PyLong_CheckExact(number) and (
+        not isinstance(<object>number, int) or isinstance(<object>number, bool)
+    ):
+        raise TypeError(f"{<object>name} is an int, not {type(<object>number).__name__}")
+    value = PyLong_AsLongLongAndOverflow(<object>number, &overflow)
     if overflow or not 0 <= value <= most:
-        raise ValueError(f"{name} is from 0 to {most}")
-    return value
+        raise ValueError(f"{<object>name} is from 0 to {most}")
+    piece.number = value
+    return 0
 
 
-cdef unsigned char* _put_str(unsigned char* at, object string) except NULL:
-    cdef Py_ssize_t size
-    cdef const char* utf8 = PyUnicode_AsUTF8AndSize(string, &size)
-    at = _put_number(at, size, 2)
-    memcpy(at, utf8, size)
-    return at + size
+cdef Py_ssize_t _take_strs(Piece* piece, PyObject* strings, void* name) except -1:
+    """How many strings there are; returns how many bytes they take on the wire, their lengths included."""
+    cdef Py_ssize_t size = 0
+    cdef Piece one
+    if not isinstance(<object>strings, tuple):
+        raise TypeError(f"{<object>name} is a tuple of str, not {type(<object>strings).__name__}")
+    piece.number = len(<tuple>strings)
+    if piece.number > 0xFFFF:
+        raise ValueError(f"{<object>name} has {piece.number} strings, and 65535 is the most")
+    for string in <tuple>strings:
+        _take_str(&one, <PyObject*>string, name)
+        size += 2 + <Py_ssize_t>one.number
+    return size
+
+
+cdef unsigned char* _put_strs(unsigned char* at, Piece* piece, PyObject* strings, void* name) except NULL:
+    cdef Piece one
+    at = _put_number(at, piece.number, 2)
+    for string in <tuple>strings:
+        _take_str(&one, <PyObject*>string, name)
+        at = _put_str(at, &one)
+    return at
 
 
 cpdef bytes encode_frame(object message):
@@ -357,50 +416,40 @@ cpdef bytes encode_frame(object message):
     that does not fit its field, a string of more than 65,535 bytes, half a surrogate pair, more than 65,535
     strings, or a frame of more than 2^24 - 1 bytes.
     """
-    cdef Row* row
-    cdef unsigned char kind
-    cdef int i
-    cdef uint64_t[MAX_FIELDS] numbers
+    cdef Row* row = _by_class[_place(Py_TYPE(message))]
+    cdef Piece[MAX_FIELDS] pieces
+    cdef PyObject* values[MAX_FIELDS]  # borrowed: nothing runs until they are written that could change one
     cdef Py_ssize_t length = 1
+    cdef FieldKind kind
     cdef unsigned char* at
-    cdef list values
-    cdef FieldKind field
-    known = _kind_of.get(type(message))
-    if known is None:
+    cdef int i
+    if row is NULL:
         raise TypeError(f"only a message can be encoded, not {type(message).__name__}")
-    kind = known
-    row = &_rows[kind]
-    values = [get_slot(message, <object>row.slots[i]) for i in range(row.n_fields)]
     for i in range(row.n_fields):
-        field = row.fields[i]
-        name = <str><object>row.names[i]
-        if field == FIELD_STR:
-            length += _str_bytes(values[i], name)
-        elif field == FIELD_STRS:
-            if not isinstance(values[i], tuple):
-                raise TypeError(f"{name} is a tuple of str, not {type(values[i]).__name__}")
-            if len(<tuple>values[i]) > 0xFFFF:
-                raise ValueError(f"{name} has {len(<tuple>values[i])} strings, and 65535 is the most")
-            length += 2
-            for string in <tuple>values[i]:
-                length += _str_bytes(string, name)
+        kind = row.fields[i]
+        values[i] = in_slot(message, row.slots[i])
+        if values[i] is NULL:
+            raise AttributeError(f"{message.type}: {<object>row.names[i]} was never set")
+        if kind == FIELD_STR:
+            _take_str(&pieces[i], values[i], row.names[i])
+            length += 2 + <Py_ssize_t>pieces[i].number
+        elif kind == FIELD_STRS:
+            length += 2 + _take_strs(&pieces[i], values[i], row.names[i])
         else:
-            numbers[i] = _number(values[i], name, field)
-            length += _width(field)
+            _take_number(&pieces[i], values[i], row.names[i], kind)
+            length += _width(kind)
     if length > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {length} bytes, and {MAX_FRAME_BYTES} is the most")
 
     frame = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + length)
     at = _put_number(<unsigned char*>PyBytes_AS_STRING(frame), length, HEADER_BYTES)
-    at = _put_number(at, kind, 1)
+    at = _put_number(at, row.kind, 1)
     for i in range(row.n_fields):
-        field = row.fields[i]
-        if field == FIELD_STR:
-            at = _put_str(at, values[i])
-        elif field == FIELD_STRS:
-            at = _put_number(at, len(<tuple>values[i]), 2)
-            for string in <tuple>values[i]:
-                at = _put_str(at, string)
+        kind = row.fields[i]
+        if kind == FIELD_STR:
+            at = _put_str(at, &pieces[i])
+        elif kind == FIELD_STRS:
+            at = _put_strs(at, &pieces[i], values[i], row.names[i])
         else:
-            at = _put_number(at, numbers[i], _width(field))
+            at = _put_width(at, pieces[i].number, kind)
     return frame

@@ -8,17 +8,33 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* A member descriptor's own setter: what setattr() would find after looking it up by name. */
-    static CYTHON_INLINE int set_slot(PyObject *instance, PyObject *descr, PyObject *value) {
-        return Py_TYPE(descr)->tp_descr_set(descr, instance, value);
+    #include <structmember.h>
+    /* Where the instances have what a member descriptor is for; 0, where their type is, if it is for no slot. */
+    static Py_ssize_t offset_of(PyObject *descr) {
+        PyMemberDef *member = Py_IS_TYPE(descr, &PyMemberDescr_Type) ? ((PyMemberDescrObject *)descr)->d_member : NULL;
+        return member && member->type == T_OBJECT_EX ? member->offset : 0;
     }
-    /* And its getter. */
-    static CYTHON_INLINE PyObject *get_slot(PyObject *instance, PyObject *descr) {
-        return Py_TYPE(descr)->tp_descr_get(descr, instance, (PyObject *)Py_TYPE(instance));
+    /* Fill a slot that is empty. */
+    static CYTHON_INLINE void fill_slot(PyObject *instance, Py_ssize_t slot, PyObject *value) {
+        Py_INCREF(value);
+        *(PyObject **)((char *)instance + slot) = value;
+    }
+    /* What a slot has, borrowed; NULL if it is empty. */
+    static CYTHON_INLINE PyObject *in_slot(PyObject *instance, Py_ssize_t slot) {
+        return *(PyObject **)((char *)instance + slot);
     }
     """
-    object get_slot(object instance, object descr)
-    int set_slot(object instance, object descr, object value) except -1
+    Py_ssize_t offset_of(object descr) noexcept
+    void fill_slot(object instance, Py_ssize_t slot, object value) noexcept
+    PyObject* in_slot(object instance, Py_ssize_t slot) noexcept
+
+
+cdef inline Py_ssize_t slot_of(object cls, str name) except 0:
+    """Where the instances of *cls* have the slot of that name: what the functions above take."""
+    cdef Py_ssize_t slot = offset_of(cls.__dict__[name])
+    if not slot:
+        raise TypeError(f"{cls.__name__}.{name} is no slot")
+    return slot
 
 
 cdef inline object leaf_of(PyTypeObject* cls):

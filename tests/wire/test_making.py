@@ -133,5 +133,5 @@ def test_a_message_in_a_cycle_is_collected() -> None:
 
 
 def test_the_value_of_a_field_that_was_never_set_is_an_error_of_the_caller() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=r"^say: id was never set$"):
         chat.encode_frame(object.__new__(Say))
