@@ -189,7 +189,7 @@ class Following:
         first = max(1, last) if state.is_known else 0
         most = READ_MESSAGES if state.is_known else FIRST_MESSAGES
         self._store.run(
-            partial(self._was_looked_at, state, last, state.recent.get(last), most),
+            partial(self._was_looked_at, state, last, state.recent.get(last), most, wants_people),
             LOOK,
             (state.about, state.stream, people_key(state.name)),
             b"%d" % first,
@@ -200,7 +200,13 @@ class Following:
         )
 
     def _was_looked_at(
-        self, state: FollowedRoom, last: int, known: Chat | None, most: int, reply: Reply
+        self,
+        state: FollowedRoom,
+        last: int,
+        known: Chat | None,
+        most: int,
+        has_asked_for_people: bool,
+        reply: Reply,
     ) -> None:
         """*last* was the newest that people here were told of, *known* that message if it was in memory."""
         state.is_asked = False
@@ -214,7 +220,7 @@ class Following:
         if is_torn:
             self._store.has_lost()
             return
-        if self._store.people is not None and not state.has_people:
+        if self._store.people is not None and has_asked_for_people:
             state.has_people = True
             self._store.people.looked_at(state.name, changes, people)
         entries = [
@@ -248,6 +254,8 @@ class Following:
                 self._take(state, chat, origin)
             if len(entries) < most:
                 self._has_seen_all(state)
+        if self._store.people is not None and not state.has_people and state.is_listened_to:
+            self.look(state)  # they came to be wanted while only messages were asked for
         self._go_on(state)
         self.settle(state)
 
@@ -280,7 +288,7 @@ class Following:
         state.newest = max(state.newest, seq)
         if not state.is_known or seq > state.recent.last + 1:
             if len(state.ahead) < MAX_AHEAD:
-                state.ahead[seq] = chat, origin
+                state.ahead.setdefault(seq, (chat, origin))  # that one may have been removed meanwhile
             self._go_on(state)
         elif seq == state.recent.last + 1:
             self._tell(state, chat, origin)
@@ -322,11 +330,11 @@ class Following:
         if state.is_asked:
             # What is being read of the room is perhaps from before.
             state.removed_meanwhile.add(seq)
+        if seq in state.ahead:
+            chat, origin = state.ahead[seq]
+            state.ahead[seq] = without_text(chat), origin
         if state.is_known:
             self._recent.replace(state.recent, seq, REMOVED)
-            if seq in state.ahead:
-                chat, origin = state.ahead[seq]
-                state.ahead[seq] = without_text(chat), origin
 
     # --- what the store tells -------------------------------------------------------------------------------
 

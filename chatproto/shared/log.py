@@ -102,7 +102,7 @@ class SharedLog:
         self._store.close()
         for room in list(self._following.rooms.values()):
             self._speaking.refuse_all(room, "the history was closed; whether it is kept is not known")
-            room.forget_gap()
+        self._following.disconnected()
         self._closing.callback(None)
 
     # --- what can be seen of it -----------------------------------------------------------------------------
