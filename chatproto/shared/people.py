@@ -1,4 +1,4 @@
-"""The people of all servers that share one store: who is where, whose a nickname is, what operators order.
+"""The people of all servers that share one store: who is where, and whose a nickname is.
 
 Each server holds a lease, by being heard of often enough. Whoever finds that another's is over takes its
 people out of their rooms, in steps of the store of which each has its effect once.
@@ -6,7 +6,6 @@ people out of their rooms, in steps of the store of which each has its effect on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,8 @@ from twisted.logger import Logger
 
 from chatproto.rooms.elsewhere import Refused, Stranger
 from chatproto.rooms.log import Receipt
-from chatproto.rooms.moderation import Action, Kind, Rule, Target
 from chatproto.rooms.names import Nick
-from chatproto.rooms.orders import Order
-from chatproto.shared.link import ANSWER_TIMEOUT_S
+from chatproto.shared.orders import SharedOrders
 from chatproto.shared.peoplescripts import (
     BEAT,
     BURY,
@@ -30,24 +27,24 @@ from chatproto.shared.peoplescripts import (
     FREE,
     LEAVE,
     NICKS,
-    ORDER,
     REAP,
     RELEASE,
     RENAME,
-    RULES,
     SERVERS,
     of_key,
     people_key,
     rooms_key,
     told_key,
 )
-from chatproto.shared.resp import Reply, StoreRefusal
-from chatproto.shared.scripts import about_key, channel_of, server_channel
+from chatproto.shared.resp import Reply, StoreRefusal, ignore
+from chatproto.shared.scripts import about_key, channel_of
+from chatproto.shared.telling import Telling
 from chatproto.wire.errors import ErrorCode
-from chatproto.wire.messages import Error, Joined, Left, Told
+from chatproto.wire.messages import Error, Joined, Left
 
 if TYPE_CHECKING:
     from chatproto.rooms.hub import Hub
+    from chatproto.rooms.orders import Order
     from chatproto.rooms.session import Session
     from chatproto.shared.log import SharedLog
     from chatproto.shared.store import Store
@@ -62,7 +59,6 @@ MAX_EARLY = 1_000
 """Changes of a room that wait for what was before them. The others are made up for by looking again."""
 
 _AWAY = "nicknames cannot be compared with those of other servers at the moment; try later"
-_UNSENT = "other servers cannot be reached at the moment; nothing was sent"
 
 
 class _Place:
@@ -96,18 +92,16 @@ class SharedPeople:
         self._strangers: dict[str, Stranger] = {}
         self._beating: IDelayedCall | None = None
         self._is_expected = False  # the store knows of this server, as far as one knows
-        self._asked: dict[int, Callable[[bool], None]] = {}  # whom private messages wait for, by number
-        self._newest_n = 0
         self._claiming: list[set[str]] = []  # what the store is being asked for
         self._wrong: set[str] = set()  # rooms of which it has not taken who is there
-        self._is_spreading = False
-        self._wants_rules = False  # those of the store, once it has the orders
-        self._unspread: list[tuple[str, str, str]] = []  # orders that it has not taken, the oldest first
+        self._telling = Telling(store, reactor, log.remember_ms, self._lease_ms)
+        self._orders = SharedOrders(store)
         store.people = self
 
     def start(self, hub: Hub) -> None:
         """These are the people of this server."""
         self._hub = hub
+        self._orders.start(hub)
         self._beat_later()
 
     def close(self) -> None:
@@ -116,8 +110,9 @@ class SharedPeople:
             self._beating.cancel()
             self._beating = None
         self._hub = None
+        self._orders.close()
         keys = SERVERS, NICKS, of_key(self._token), rooms_key(self._token)
-        self._store.run(_ignore, BURY, keys, self._token, b"0")
+        self._store.run(ignore, BURY, keys, self._token, b"0")
 
     @property
     def is_reachable(self) -> bool:
@@ -155,7 +150,7 @@ class SharedPeople:
         fields = _fields(nick) - (_fields(but) if but is not None else set())
         if fields:
             self._store.run(
-                _ignore, RELEASE, (NICKS, of_key(self._token)), self._place(session), *sorted(fields)
+                ignore, RELEASE, (NICKS, of_key(self._token)), self._place(session), *sorted(fields)
             )
 
     def _place(self, session: Session) -> str:
@@ -170,14 +165,14 @@ class SharedPeople:
     def entered(self, room: str, session: Session) -> None:
         """See `Elsewhere.entered`."""
         # First the room: whoever cleans up after this server must find everybody.
-        self._store.ask(_ignore, b"SADD", rooms_key(self._token), room)
+        self._store.ask(ignore, b"SADD", rooms_key(self._token), room)
         self._change(ENTER, room, self._place(session), session.nick_text)
 
     def left(self, room: str, session: Session, reason: str) -> None:
         """See `Elsewhere.left`."""
         self._change(LEAVE, room, self._place(session), reason)
         if self._hub is not None and room not in self._hub.rooms:
-            self._store.ask(_ignore, b"SREM", rooms_key(self._token), room)
+            self._store.ask(ignore, b"SREM", rooms_key(self._token), room)
 
     def renamed(self, session: Session) -> None:
         """See `Elsewhere.renamed`."""
@@ -195,104 +190,25 @@ class SharedPeople:
         if isinstance(reply, StoreRefusal):
             self._wrong.add(room)
 
-    # --- what the hub asks: private messages ----------------------------------------------------------------
+    # --- private messages and orders ------------------------------------------------------------------------
 
     def tell(self, session: Session, id: int, nick: str, text: str) -> Deferred[Receipt]:
         """See `Elsewhere.tell`."""
         assert self._hub is not None
-        assert session.name is not None
-        hub, own = self._hub, session.name
-        answer: Deferred[Receipt] = Deferred()
-        told = told_key(own.key, id)
-        time_ms = hub.now_ms()
-
-        def refuse(code: ErrorCode, why: str) -> None:
-            if not answer.called:
-                answer.errback(Refused(code, why))
-
-        def was_told(is_told: bool) -> None:
-            if not is_told:
-                refuse(ErrorCode.NOT_STORED, f"{nick} is not reading; nothing was sent")
-                return
-            if id:
-                self._store.ask(_ignore, b"SET", told, time_ms, b"PX", self._log.remember_ms)
-            if not answer.called:
-                answer.callback(Receipt(0, time_ms))
-
-        def was_found(reply: Reply) -> None:
-            if isinstance(reply, Exception):
-                refuse(ErrorCode.NOT_STORED, _UNSENT)
-                return
-            known, owner = (part.decode() for part in reply)
-            if known:
-                answer.callback(Receipt(0, int(known)))
-            elif not owner:
-                refuse(ErrorCode.NO_SUCH_NICK, "nobody here has that nickname; nothing was sent")
-            else:
-                self._tell(owner, Told(time_ms, own.text, text), was_told, refuse)
-
-        field = hub.nicks.key_of(nick)
-        if field is None:
-            refuse(ErrorCode.NO_SUCH_NICK, "nobody here has that nickname; nothing was sent")
-        else:
-            self._store.run(was_found, FIND, (SERVERS, NICKS, told), f"k{field}", self._lease_ms)
-        return answer
-
-    def _tell(
-        self,
-        owner: str,
-        told: Told,
-        was_told: Callable[[bool], None],
-        refuse: Callable[[ErrorCode, str], None],
-    ) -> None:
-        token, _, session = owner.partition(".")
-        self._newest_n += 1
-        n = self._newest_n
-        self._asked[n] = was_told
-        what = {
-            "n": n,
-            "from": self._token,
-            "to": int(session),
-            "time": told.time,
-            "nick": told.nick,
-            "text": told.text,
-        }
-
-        def was_published(reply: Reply) -> None:
-            if reply == 0 or isinstance(reply, Exception):
-                self._asked.pop(n, None)
-                refuse(ErrorCode.NOT_STORED, _UNSENT)
-
-        def is_too_late() -> None:
-            if self._asked.pop(n, None) is not None:
-                refuse(
-                    ErrorCode.NOT_STORED, "their server does not answer; it is not known whether they got it"
-                )
-
-        self._publish(was_published, token, "t", what)
-        self._reactor.callLater(ANSWER_TIMEOUT_S, is_too_late)
-
-    def _publish(self, then: Callable[[Reply], None], token: str, kind: str, what: object) -> None:
-        content = kind + json.dumps(what, ensure_ascii=False)
-        self._store.ask(then, b"PUBLISH", server_channel(self._database, token), content)
+        return self._telling.tell(self._hub, session, id, nick, text)
 
     def heard_here(self, kind: bytes, content: bytes) -> None:
         """Another server has told this one something."""
-        if self._hub is None:
-            return
-        what = json.loads(content)
-        if kind == b"t":
-            session = self._hub.sessions.get(what["to"])
-            is_told = session is not None and session.tell(Told(what["time"], what["nick"], what["text"]))
-            if is_told:
-                self._hub.record.private_messages += 1
-            self._publish(_ignore, what["from"], "a", {"n": what["n"], "is_told": is_told})
-        elif kind == b"a":
-            was_told = self._asked.pop(what["n"], None)
-            if was_told is not None:
-                was_told(what["is_told"])
+        if self._hub is not None:
+            self._telling.heard(self._hub, kind, content)
 
-    # --- what the hub asks: operators -----------------------------------------------------------------------
+    def spread(self, order: Order, until_ms: int) -> None:
+        """See `Elsewhere.spread`."""
+        self._orders.spread(order, until_ms)
+
+    def heard_by_all(self, content: bytes) -> None:
+        """An operator somewhere has ordered something."""
+        self._orders.heard(content)
 
     def find(self, key: str, room: str) -> Deferred[bool]:
         """See `Elsewhere.find`."""
@@ -311,81 +227,12 @@ class SharedPeople:
         self._store.run(was_found, FIND, (SERVERS, NICKS, told_key("", 0)), f"k{key}", self._lease_ms)
         return answer
 
-    def spread(self, order: Order, until_ms: int) -> None:
-        """See `Elsewhere.spread`."""
-        place = rule = ""
-        if order.action is not Action.KICK:
-            is_ban = order.action in (Action.BAN, Action.UNBAN)
-            kept = Rule(
-                Action.BAN if is_ban else Action.MUTE, order.room, order.target, until_ms, order.reason
-            )
-            place = json.dumps([kept.action.name, kept.room, str(kept.target.kind), kept.target.value])
-            rule = json.dumps(kept.to_json()) if order.action in (Action.BAN, Action.MUTE) else ""
-        what = {
-            "from": self._token,
-            "action": int(order.action),
-            "room": order.room,
-            "kind": str(order.target.kind),
-            "value": order.target.value,
-            "shown": order.shown,
-            "seconds": order.seconds,
-            "reason": order.reason,
-            "until_ms": until_ms,
-        }
-        self._unspread.append((f"o{json.dumps(what)}", place, rule))
-        self._spread_next()
-
-    def _spread_next(self) -> None:
-        """Have the store take the orders one after the other, again with each beat until it has."""
-        if self._is_spreading:
-            return
-        if not self._unspread:
-            if self._wants_rules:
-                self._wants_rules = False
-                self._store.ask(self._take_rules, b"HGETALL", RULES)
-            return
-        self._is_spreading = True
-
-        def was_spread(reply: Reply) -> None:
-            self._is_spreading = False
-            if not isinstance(reply, Exception):
-                del self._unspread[0]
-                self._spread_next()
-
-        self._store.run(was_spread, ORDER, (RULES,), self._store.everyone, *self._unspread[0])
-
-    def heard_by_all(self, content: bytes) -> None:
-        """An operator somewhere has ordered something."""
-        what = json.loads(content)
-        if self._hub is None or what["from"] == self._token:
-            return
-        target = Target(Kind(what["kind"]), what["value"])
-        order = Order(
-            Action(what["action"]), what["room"], target, what["shown"], what["seconds"], what["reason"]
-        )
-        self._hub.orders.follow(order, what["until_ms"])
-
-    def _take_rules(self, reply: Reply) -> None:
-        if self._hub is None or isinstance(reply, Exception):
-            return
-        if self._unspread:
-            self._wants_rules = True  # it has been ordered meanwhile
-            return
-        rules = []
-        for text in reply[1::2]:
-            try:
-                rules.append(Rule.from_json(json.loads(text)))
-            except ValueError:
-                _log.warn("the store has a rule that nobody understands")
-        self._hub.moderation.replace(rules)
-
     # --- leases ---------------------------------------------------------------------------------------------
 
     def connected(self) -> None:
         """The store is connected, perhaps again."""
         if self._hub is not None:
-            self._wants_rules = True
-            self._spread_next()
+            self._orders.renew()
             self._beat()
             self._store.ask(self._free_others, b"SMEMBERS", of_key(self._token))
 
@@ -396,7 +243,7 @@ class SharedPeople:
         held = {field for nick in self._hub.nicks for field in _fields(nick)}.union(*self._claiming)
         freed = sorted({field.decode() for field in reply} - held)
         if freed:
-            self._store.run(_ignore, FREE, (NICKS, of_key(self._token)), self._token, *freed)
+            self._store.run(ignore, FREE, (NICKS, of_key(self._token)), self._token, *freed)
 
     def _beat_later(self) -> None:
         self._beating = self._reactor.callLater(self._lease_s / BEATS_IN_A_LEASE, self._beat_again)
@@ -412,7 +259,7 @@ class SharedPeople:
         if isinstance(reply, Exception) or self._hub is None:
             return
         is_new, gone = reply
-        self._spread_next()
+        self._orders.spread_next()
         wrong, self._wrong = self._wrong, set()
         for room in wrong:
             self._log.look_at_people(room)
@@ -431,7 +278,7 @@ class SharedPeople:
             if session.name is not None:
                 self._claim(partial(self._was_claimed_again, session), session.name, session)
         for room in hub.rooms:
-            self._store.ask(_ignore, b"SADD", rooms_key(self._token), room)
+            self._store.ask(ignore, b"SADD", rooms_key(self._token), room)
         self._log.look_at_people()
 
     def _was_claimed_again(self, session: Session, reply: Reply) -> None:
@@ -449,9 +296,9 @@ class SharedPeople:
             for name in reply:
                 room = name.decode()
                 keys = about_key(room), people_key(room)
-                self._store.run(_ignore, REAP, keys, channel_of(self._database, room), token)
+                self._store.run(ignore, REAP, keys, channel_of(self._database, room), token)
             everything = SERVERS, NICKS, of_key(token), rooms_key(token)
-            self._store.run(_ignore, BURY, everything, token, self._lease_ms)
+            self._store.run(ignore, BURY, everything, token, self._lease_ms)
 
         self._store.ask(then, b"SMEMBERS", rooms_key(token))
 
@@ -567,7 +414,3 @@ class SharedPeople:
 def _fields(nick: Nick) -> set[str]:
     """What of a nickname nobody else may have."""
     return {f"k{nick.key}", *(f"l{look}" for look in nick.looks)}
-
-
-def _ignore(reply: Reply) -> None:
-    """What the store does not do now is put right when it is there again."""

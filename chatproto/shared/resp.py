@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-__all__ = ["NO_STORE", "ConnectionGone", "Reply", "StoreConnection", "StoreRefusal", "Then"]
+__all__ = ["NO_STORE", "ConnectionGone", "Reply", "StoreConnection", "StoreRefusal", "Then", "ignore"]
 
 
 NO_STORE = "what answers there is no Redis or Valkey"
@@ -30,6 +30,10 @@ Reply = Any
 """An int, bytes, None, a list of these, or an exception: `StoreRefusal` or `ConnectionGone`."""
 
 Then = Callable[[Reply], None]
+
+
+def ignore(reply: Reply) -> None:
+    """For what is put right when the store is there again, where it is not done now."""
 
 
 class StoreConnection(Protocol):

@@ -16,6 +16,8 @@ from __future__ import annotations
 from hashlib import sha1
 from typing import NamedTuple
 
+from chatproto.limits import HistoryLimits
+
 __all__ = [
     "ABOUT",
     "ANEW",
@@ -31,6 +33,7 @@ __all__ = [
     "channel_of",
     "everyone_channel",
     "id_key",
+    "keeping",
     "script",
     "server_channel",
     "stream_key",
@@ -277,3 +280,8 @@ def server_channel(database: int, token: str) -> bytes:
 def everyone_channel(database: int) -> bytes:
     """Where all servers listen."""
     return f"chat@{database}:".encode()
+
+
+def keeping(history: HistoryLimits) -> tuple[bytes, bytes]:
+    """How many messages of a room are kept (0: all), and for how many milliseconds (0: for ever)."""
+    return b"%d" % history.max_history_room_messages, b"%d" % int(history.max_history_age_s * 1000)

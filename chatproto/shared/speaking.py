@@ -12,20 +12,18 @@ from chatproto.limits import HistoryLimits
 from chatproto.rooms.log import NotStored, Receipt
 from chatproto.rooms.remembered import text_cost_bytes
 from chatproto.rooms.spread import Spread
-from chatproto.shared.following import FollowedRoom, Said
 from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal
-from chatproto.shared.scripts import APPEND, id_key
-from chatproto.shared.store import Store, phrase
+from chatproto.shared.room import FollowedRoom, Said
+from chatproto.shared.scripts import APPEND, id_key, keeping
+from chatproto.shared.store import UNREACHABLE, Store, phrase
 from chatproto.wire.messages import Chat
 
-__all__ = ["ANSWERS_S", "UNREACHABLE", "Speaking"]
+__all__ = ["ANSWERS_S", "Speaking"]
 
 ANSWERS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 """Classes of the time in which the store answers."""
 
 LOST = "the history was out of reach; nobody saw it"
-
-UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
 
 Take = Callable[[FollowedRoom, Chat, bytes, int], None]
 """A message has its place: the room, the message, its origin, and the oldest number that is kept."""
@@ -56,10 +54,7 @@ class Speaking:
         self._own = store.token.encode()
         self._newest_n = 0
         self._remember_ms = b"%d" % int(history.remember_ids_s * 1000)
-        self._keeping = (
-            b"%d" % history.max_history_room_messages,
-            b"%d" % int(history.max_history_age_s * 1000),
-        )
+        self._keeping = keeping(history)
 
     def add(self, room: FollowedRoom, nick: str, key: str, id: int, text: str, sender: int) -> Said:
         """A message that is to be sent to *room*. Raises NotStored where too much waits already."""

@@ -15,9 +15,12 @@ from chatproto.shared.resp import ConnectionGone, Reply, StoreRefusal, Then
 from chatproto.shared.scripts import ABOUT, ANEW, BEGIN, BEGUN, Script, everyone_channel, server_channel
 from chatproto.wire.messages import MAX_U64
 
-__all__ = ["PeopleListener", "RoomsListener", "Store", "phrase"]
+__all__ = ["UNREACHABLE", "PeopleListener", "RoomsListener", "Store", "phrase"]
 
 _log = Logger(namespace="chatproto.shared")
+
+UNREACHABLE = "the history cannot be reached at the moment; nobody saw it"
+"""What somebody is told who said something meanwhile."""
 
 PROBE_EVERY_S = 3.0
 
@@ -28,7 +31,7 @@ _BESIDE_THE_POINT = re.compile(r" script: [0-9a-f]{40}|, with args beginning wit
 
 
 class RoomsListener(Protocol):
-    """Who keeps rooms in the store: see `chatproto.shared.log`."""
+    """Who keeps rooms in the store: see `chatproto.shared.following`."""
 
     def connected(self) -> None:
         """From now on the store can be asked, perhaps again: listen to all rooms."""

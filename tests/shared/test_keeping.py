@@ -12,6 +12,7 @@ from twisted.internet.epollreactor import EPollReactor
 
 from chatproto.limits import HistoryLimits, Limits
 from chatproto.rooms.log import NotStored, Receipt
+from chatproto.shared import following
 from chatproto.shared import log as shared_log
 from chatproto.shared.scripts import about_key, channel_of, stream_key
 from chatproto.wire.messages import Chat
@@ -128,13 +129,13 @@ class TestSeveral:
     def test_more_than_is_read_at_a_time_is_made_up_for(
         self, opening: Opening, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shared_log, "READ_MESSAGES", 10)
-        monkeypatch.setattr(shared_log, "MAX_AHEAD", 5)
+        monkeypatch.setattr(following, "READ_MESSAGES", 10)
+        monkeypatch.setattr(following, "MAX_AHEAD", 5)
         one, other = opening(), opening()
         told = told_by(other)
         other.known("a")
         with monkeypatch.context() as deaf:
-            deaf.setattr(other, "heard", lambda channel, kind, content: None)
+            deaf.setattr(other.store.rooms, "heard", lambda channel, kind, content: None)
             for n in range(1, 35):
                 one.say("a", f"text {n}")
         one.say("a", "text 35")
@@ -151,7 +152,7 @@ class TestSeveral:
     def test_a_room_without_people_is_listened_to_no_more(
         self, opening: Opening, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shared_log, "LINGER_S", 0.1)
+        monkeypatch.setattr(following, "LINGER_S", 0.1)
         log = opening()
         channel = channel_of(0, "a").decode()
         log.known("a")
@@ -179,7 +180,7 @@ class TestSeveral:
         other.until(lambda: other.epoch, "no epoch")
         assert other.known("a") == (1, 5)
         with monkeypatch.context() as deaf:
-            deaf.setattr(other, "heard", lambda channel, kind, content: None)
+            deaf.setattr(other.store.rooms, "heard", lambda channel, kind, content: None)
             for n in range(6, 9):
                 one.say("a", f"text {n}")
             answer = other.read("a", 1, 5, 100_000)
@@ -275,7 +276,7 @@ class TestLoss:
     def test_what_was_lost_of_a_room_that_people_have_left_is_seen_too(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shared_log, "LINGER_S", 0.05)
+        monkeypatch.setattr(following, "LINGER_S", 0.05)
         with Store("--appendonly", "yes", "--appendfsync", "always") as store:
             log = PumpedSharedLog(f"redis+unix://{store.path}")
             log.until(lambda: log.epoch, "no epoch")

@@ -134,8 +134,8 @@ def test_a_store_is_reached_over_tls_if_its_certificate_is_good(
     tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
     with Store(*tls, "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"):
         with Server("--history", f"rediss://localhost:{port}/0") as doubtful:
-            eventually(lambda: "out of reach" in doubtful.log(), "nothing in the log")
-            assert "certificate verify failed" in doubtful.log()
+            # Which connection fails first is chance: an attempt may end with the other one still on its way.
+            eventually(lambda: "certificate verify failed" in doubtful.log(), "not in the log")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with Server("--history", f"rediss://localhost:{port}/0") as server:
             person = server.join("tls")
