@@ -272,6 +272,21 @@ class TestLagging:
         assert seqs(ann, "a") == [5]
         assert [lagged.room for lagged in ann.got(Lagged)] == ["b"]
 
+    def test_one_for_whom_too_much_waits_in_all_misses_nothing_and_is_counted_by_that_limit(
+        self, world: World
+    ) -> None:
+        ann = world.join("ann")
+        ann.forget()
+        ann.stop_reading()
+        world.say(3)
+        ann.session.shed()
+        assert ann.queued_bytes == 0
+        world.say(1)
+        world.read(ann)
+        assert outline(ann) == ["lagged", (1, 4)]
+        limited_by = world.chat.hub.record.limited_by
+        assert (limited_by["max_total_queued_bytes"], limited_by["max_queued_bytes"]) == (1, 0)
+
     def test_who_has_all_that_was_promised_is_told_of_what_is_lost_after_it(self, world_with: Worlds) -> None:
         world = world_with(Limits(max_queued_bytes=16_384, max_messages_per_s=0, max_room_log_messages=5))
         ann = world.join("ann")
