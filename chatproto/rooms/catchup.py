@@ -318,6 +318,5 @@ class CatchUp:
         self._session.requests.go_on()
 
     def _reading_failed(self, failure: Failure) -> None:
-        self._reading = False
         _log.failure("the log could not be read", failure)
         self._session.fail(ErrorCode.TOO_SLOW, "the history cannot be read at the moment; come back", "error")

@@ -41,7 +41,7 @@ class Standing:
     @property
     def is_operator(self) -> bool:
         """Whether they may moderate."""
-        is_named = self.account is not None and self.account in self._hub.operators
+        is_named = self.account in self._hub.operators
         return is_named or (self._identity is not None and self._identity.is_operator)
 
     def log_in(self, account: IAccount, logout: Callable[[], object] | None) -> None:

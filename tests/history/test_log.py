@@ -10,21 +10,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import eventually
 from rooms.logcontract import RoomLogContract
 from rooms.outlets import Broken, Failures
-from rooms.pumped import PumpedLog
+from rooms.pumped import PATIENCE_S, PumpedLog
 from twisted.internet.defer import Deferred
 
 from chatproto.history import log as sqlite_log
+from chatproto.history import reader
 from chatproto.history.batch import Said
 from chatproto.history.file import MOST_SEQ
+from chatproto.history.reader import RoomFacts
 from chatproto.history.threads import Readings
 from chatproto.history.writer import Committed, Writer
 from chatproto.limits import HistoryLimits, Limits
-from chatproto.rooms.log import NotStored, RoomLog
+from chatproto.rooms.log import REMOVED, NotStored, RoomLog
 from chatproto.wire.messages import Chat
 
 
@@ -341,6 +344,28 @@ class TestMemory:
             assert log.look("b") == (1, 0)
             assert not answer.called
         assert log.wait(answer).seq == 11
+
+    def test_what_is_removed_after_it_was_read_to_prepare_a_room_is_not_shown_there(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place.open().say("a", "secret")
+        log = place.open_again()
+        was_read, is_removed = threading.Event(), threading.Event()
+
+        def facts_of(*asked: Any) -> RoomFacts:
+            facts = reader.facts_of(*asked)
+            was_read.set()
+            assert is_removed.wait(PATIENCE_S)
+            return facts
+
+        monkeypatch.setattr(sqlite_log, "facts_of", facts_of)
+        preparing = log.prepare("a")
+        assert preparing is not None
+        assert was_read.wait(PATIENCE_S)
+        assert log.wait(log.remove("a", 1))
+        is_removed.set()
+        log.wait(preparing)
+        assert [chat.text for chat in log.all("a")] == [REMOVED]
 
     def test_a_read_that_fails_is_tried_again_and_then_fails(
         self, place: Place, monkeypatch: pytest.MonkeyPatch

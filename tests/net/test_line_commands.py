@@ -108,6 +108,13 @@ class TestCommands:
             "* nobody here has that nickname; nothing was sent; did you mean bob?"
         ]
 
+    def test_from_no_room_nobody_is_guessed(self) -> None:
+        chat = Chat()
+        alice = chat.person("alice")
+        chat.person("bob")
+        said_by(chat, alice, "/leave")
+        assert said_by(chat, alice, "/msg boob hi") == ["* nobody here has that nickname; nothing was sent"]
+
     def test_what_was_said_can_be_shown_again(self) -> None:
         chat = Chat()
         alice = chat.person("alice")
@@ -186,6 +193,14 @@ class TestModerating:
             "* bob left lobby (kicked)",
             NOWHERE,
         ]
+
+    def test_a_reason_for_a_kick_may_begin_with_a_number(self) -> None:
+        chat = Chat(operators=["root"])
+        boss, bob = self.operator(chat), chat.person("bob")
+        assert (
+            said_by(chat, boss, "/kick bob 3 times told")[-1] == "* bob was kicked out of lobby: 3 times told"
+        )
+        assert bob.lines()[0] == "* you were kicked out of lobby: 3 times told"
 
     def test_someone_can_be_muted_and_given_back_the_word(self) -> None:
         chat = Chat(operators=["root"])

@@ -198,11 +198,11 @@ class Mounted:
         root.putChild(b"talk", PageResource(ChatResource(Hub(self.clock))))
         self.site: Any = Site(root, reactor=self.clock)
 
-    def ask(self, path: str) -> Answer:
+    def ask(self, path: str, *headers: str, method: str = "GET") -> Answer:
         line = Line(self.clock)
         line.protocol = self.site.buildProtocol(None)
         line.protocol.makeConnection(line)
-        return asked(line, path)
+        return asked(line, path, *headers, method=method)
 
 
 class TestMounted:
@@ -214,6 +214,9 @@ class TestMounted:
         found = Mounted().ask("/talk/chat")
         assert found.status == 426
         assert "upgrade" in found.headers
+
+    def test_other_methods_are_refused_without_the_slash(self) -> None:
+        assert Mounted().ask("/talk", "Content-Length: 0", method="POST").status == 405
 
     @pytest.mark.parametrize("before", ["", "/prefix", "/a/b"])
     def test_without_the_slash_one_is_sent_to_the_page_behind_any_proxy(self, before: str) -> None:

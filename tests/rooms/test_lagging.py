@@ -272,6 +272,48 @@ class TestLagging:
         assert seqs(ann, "a") == [5]
         assert [lagged.room for lagged in ann.got(Lagged)] == ["b"]
 
+    def test_one_for_whom_too_much_waits_in_all_misses_nothing_and_is_counted_by_that_limit(
+        self, world: World
+    ) -> None:
+        ann = world.join("ann")
+        ann.forget()
+        ann.stop_reading()
+        world.say(3)
+        ann.session.shed()
+        assert ann.queued_bytes == 0
+        world.say(1)
+        world.read(ann)
+        assert outline(ann) == ["lagged", (1, 4)]
+        limited_by = world.chat.hub.record.limited_by
+        assert (limited_by["max_total_queued_bytes"], limited_by["max_queued_bytes"]) == (1, 0)
+
+    def test_who_has_all_that_was_promised_is_told_of_what_is_lost_after_it(self, world_with: Worlds) -> None:
+        world = world_with(Limits(max_queued_bytes=16_384, max_messages_per_s=0, max_room_log_messages=5))
+        ann = world.join("ann")
+        ann.stop_reading()
+        world.say(30, KIB)
+        ann.forget()
+        ann.read()
+        ann.stop_reading()
+        world.settle()  # she is told of 26 to 30, and these wait
+        world.say(20)
+        world.read(ann)
+        world.say(1)
+        assert outline(ann)[-2:] == ["lagged", (46, 51)]
+        assert [(lagged.first, lagged.last) for lagged in ann.got(Lagged)][-1] == (46, 50)
+
+    def test_how_long_it_lasts_is_known_until_they_have_everything(self, world: World) -> None:
+        ann = world.join("ann")
+        ann.stop_reading()
+        world.say(40, KIB)
+        ann.read()
+        ann.stop_reading()
+        world.settle()  # what says so waits, and so does a part of it
+        world.chat.pass_time(3.0)
+        assert ann.session.lag_s == 3.0
+        world.read(ann)
+        assert ann.session.lag_s == 0.0
+
     def test_one_who_goes_while_behind_leaves_nothing_behind(self, world: World) -> None:
         ann = world.join("ann")
         ann.stop_reading()
@@ -320,6 +362,17 @@ class TestOwnWords:
         assert seqs(ann) == [*range(1, 41), 42, 43, 44]
         assert ann.got(Ack)[0].seq == 41
         assert ("ann", "mine") in bob.chats
+
+    def test_several_said_one_after_the_other_while_behind(self, world: World) -> None:
+        ann = world.join("ann")
+        ann.stop_reading()
+        world.say(40, KIB)
+        for _ in range(4):
+            ann.say("mine")
+            world.settle_log()
+        world.say(1)
+        world.read(ann)
+        assert seqs(ann) == [*range(1, 41), 45]
 
     def test_said_before_falling_behind_among_what_is_dropped(self, world: World) -> None:
         ann = world.join("ann")

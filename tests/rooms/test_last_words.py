@@ -115,6 +115,20 @@ class TestOrder:
         assert told(bob) == ["ann: first", "ann: last", "left ann"]
 
     @EVERY_WAY_OUT
+    def test_until_then_they_are_counted_as_here(
+        self, chat: ChatInMemory, log: AsyncLog, go: Callable[[Person], None]
+    ) -> None:
+        ann, bob = chat.join("ann"), chat.join("bob")
+        log.settle()
+        ann.say("last")
+        go(ann)
+        bob.who()
+        assert (bob.got(Roster)[-1].total, bob.got(Roster)[-1].nicks) == (2, ("bob", "ann"))
+        log.settle()
+        bob.who()
+        assert (bob.got(Roster)[-1].total, bob.got(Roster)[-1].nicks) == (1, ("bob",))
+
+    @EVERY_WAY_OUT
     def test_it_comes_when_the_last_is_refused_too(
         self, chat: ChatInMemory, log: AsyncLog, go: Callable[[Person], None]
     ) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
-from rooms.pumped import Pump
+from rooms.pumped import PATIENCE_S, Pump
 from twisted.internet.defer import Deferred
 
 from chatproto.rooms.ledger import Act, Ledger, LedgerUnusable
@@ -107,6 +108,15 @@ def test_it_is_closed_when_all_is_written(kept: Kept) -> None:
     assert kept.open().rules == [BAN]
     Ledger(kept.pump).close().addCallback(closed.append)
     assert len(closed) == 2
+
+
+def test_its_thread_ends_when_it_is_closed(kept: Kept) -> None:
+    before = set(threading.enumerate())
+    kept.keep(BAN)
+    (thread,) = set(threading.enumerate()) - before
+    kept.ledger.close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 def test_without_files_there_is_nothing_to_keep(tmp_path: Path, kept: Kept) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chatproto.limits import Limits
 from chatproto.rooms.turns import TURN_REQUESTS
 from chatproto.testing import ChatInMemory, Person
-from chatproto.wire.messages import Chat, End, History, Join, Ping, Pong, Say
+from chatproto.wire.messages import Chat, End, History, Join, Ping, Pong, Say, Search
 
 
 def pinged(person: Person) -> int:
@@ -103,6 +103,36 @@ class TestPace:
         chat.pass_time(1.1)
         assert len(ann.got(End)) == 4
         assert isinstance(ann.received[-1], Pong)
+
+    def test_a_search_is_a_read_of_the_history(self) -> None:
+        chat = ChatInMemory(Limits(history_burst=2, max_history_reads_per_s=1, max_messages_per_s=0))
+        ann = chat.join("ann")
+        ann.forget()
+        ann.ask(*[Search("", "tea", 10)] * 3)
+        for _ in range(5):
+            chat.pass_time()
+        assert len(ann.got(End)) == 2
+        chat.pass_time(1.1)
+        assert len(ann.got(End)) == 3
+
+    def test_who_reads_too_often_waits_once_and_is_counted_once(self) -> None:
+        chat = ChatInMemory(Limits(history_burst=2, max_history_reads_per_s=0.01, max_messages_per_s=0))
+        ann = chat.join("ann")
+        ann.ask(*[History("", 0, 10)] * 3)
+        for _ in range(5):
+            chat.pass_time(1.0)
+        assert chat.hub.record.limited_by["max_history_reads_per_s"] == 1
+
+    def test_who_is_allowed_less_than_one_in_a_tenth_of_a_second_waits_once_for_each(self) -> None:
+        chat = ChatInMemory(Limits(message_burst=2, max_messages_per_s=0.1))
+        ann = chat.join("ann")
+        ann.ask(*map(Ping, range(3)))
+        assert pinged(ann) == 1
+        for _ in range(9):
+            chat.pass_time(1.0)
+        assert chat.hub.record.limited_by["max_messages_per_s"] == 1
+        chat.pass_time(1.1)
+        assert pinged(ann) == 2
 
     def test_a_join_without_a_replay_is_no_read(self) -> None:
         chat = ChatInMemory(Limits(history_burst=1, max_history_reads_per_s=0.01, max_messages_per_s=0))

@@ -461,7 +461,7 @@ class TestLock:
         order(op, MUTE, "*")
         ann.say("hi", id=7)
         op.say("quiet", id=8)
-        assert ann.errors == [ErrorCode.NOT_ALLOWED]
+        assert ann.got(Error) == [Error(ErrorCode.NOT_ALLOWED, 7, "only operators may speak in lobby")]
         assert ann.chats == [("op", "quiet")]
         order(op, UNMUTE, "*")
         ann.say("hi", id=9)
