@@ -25,7 +25,7 @@ __all__ = ["PromptTLSFactory"]
 class _PromptTransport:
     """*transport*, but what is written goes to its plain socket, *handle*, itself while nothing waits.
 
-    Its one producer, which is a push producer, is paused while something does.
+    Its one producer, which is a push producer, is paused when it writes while something does.
     """
 
     def __init__(self, transport: Any, handle: socket.socket) -> None:
@@ -42,16 +42,14 @@ class _PromptTransport:
 
     def write(self, data: bytes) -> None:
         """Send what the socket takes now; the transport sends the rest (ITransport)."""
-        if self._is_waiting:
-            self.transport.write(data)
-            return
         try:
-            sent_bytes = self._handle.send(data)
+            sent_bytes = 0 if self._is_waiting else self._handle.send(data)
         except OSError:
             sent_bytes = 0  # there is no room; or it is broken or closed, which the transport finds or knows
         if sent_bytes < len(data):
             self._is_waiting = True
             self.transport.write(data[sent_bytes:])
+            # Each time, as TLS has it go on after a handshake though something may wait here.
             if self._producer is not None:
                 self._producer.pauseProducing()
 
@@ -60,12 +58,10 @@ class _PromptTransport:
         self.write(b"".join(data))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have *producer* paused and resumed (IConsumer)."""
+        """Have *producer* paused and resumed, not before it writes (IConsumer)."""
         if self._producer is not None:
             raise RuntimeError("there is a producer already")
         self._producer = producer
-        if self._is_waiting:
-            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer (IConsumer)."""
