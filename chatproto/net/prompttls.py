@@ -74,6 +74,11 @@ class _PromptTransport:
         self.transport.registerProducer(self._room, True)
         self.transport.loseConnection()
 
+    def abortConnection(self) -> None:
+        """Close at once, and send nothing more (ITCPTransport)."""
+        self._is_waiting = True  # for what has no effect any more
+        self.transport.abortConnection()
+
     def has_room(self) -> None:
         """The transport's buffer is empty."""
         if self._is_waiting:
@@ -108,10 +113,18 @@ class _Room:
 
 
 class _PromptTLS(TLSMemoryBIOProtocol):
+    transport: Any
+
     def makeConnection(self, transport: ITransport) -> None:
         """Begin with the handshake (IProtocol)."""
         handle = plain_socket(transport)
         super().makeConnection(transport if handle is None else _PromptTransport(transport, handle))
+
+    def abortConnection(self) -> None:
+        """Close at once (ITCPTransport)."""
+        # Before the end of TLS is written: with that a peer would take what it has for all that there was.
+        self.transport.abortConnection()
+        super().abortConnection()
 
 
 class PromptTLSFactory(TLSMemoryBIOFactory):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from live import PATIENCE_S
 from net.certificate import server_context
 from net.loopback import End, LoopbackCase
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.policies import WrappingFactory
@@ -145,9 +147,9 @@ class PromptTLSTests(LoopbackCase):
 
             def connectionMade(self) -> None:
                 """Begin."""
-                assert self.transport is not None
-                self.transport.registerProducer(self, True)
-                self.transport.write(MUCH)
+                transport: Any = self.transport
+                transport.registerProducer(self, True)
+                transport.write(MUCH)
 
             def resumeProducing(self) -> None:
                 """Write until it is told to pause, or a hundred times."""
@@ -233,13 +235,28 @@ class PromptTLSTests(LoopbackCase):
         assert talker.told.count("stop") == 1
 
     async def test_nothing_is_sent_after_an_abort(self) -> None:
+        for kind in ("tcp", "unix"):
+            talker, end = await self.pair(kind=kind)
+            assert end.read() == 0  # which takes what TLS has sent for itself
+            end.socket = socket.socket(fileno=end.socket.detach())
+            talker.transport.abortConnection()
+            talker.transport.write(b"too late")
+            # Nor is the end of TLS: a peer must not take what it has for all that there was.
+            assert await self.until_end(end) == b""
+            await self.until(lambda: talker.losses)  # noqa: B023
+
+    async def test_a_peer_that_says_that_it_ends_is_sent_what_waits(self) -> None:
         talker, end = await self.pair()
-        talker.transport.abortConnection()
-        talker.transport.write(b"too late")
+        talker.transport.registerProducer(talker, True)
+        talker.transport.write(MUCH)
+        with contextlib.suppress(ssl.SSLError):  # as there is data before the other end of TLS
+            end.socket.unwrap()  # type: ignore[attr-defined]
+        end.socket = socket.socket(fileno=end.socket.detach())
+        assert len(await self.until_end(end)) > len(MUCH) - 2**15  # but for what `ssl` has taken
+        assert not end.was_reset
         await self.until(lambda: talker.losses)
-        with contextlib.suppress(ssl.SSLError):
-            end.read()
-        assert end.received == b""
+        assert talker.told == ["pause", "stop"]
+        assert talker.losses[0].type is ConnectionDone
 
     async def test_over_another_wrapper_it_goes_by_that(self) -> None:
         talker, end = await self.pair(wrapped=True)
