@@ -406,6 +406,16 @@ class TestOnSockets(LoopbackCase):
             await self.until(lambda: len(self.factory.fronts) == 1, f"{kind} is still there")
         await self.close(only)
 
+    async def test_who_has_the_last_answer_over_http_may_not_hold_the_connection(self) -> None:
+        for kind in KINDS:
+            end = await self.open(kind)
+            end.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            await self.until_received(end, b"HTTP/1.1 200")
+            for _ in range(90):
+                self.clock.advance(1)
+                await self.turns(1)
+            await self.until(lambda: not self.factory.fronts, f"{kind} is still there")
+
     async def test_a_handshake_that_never_comes_ends(self) -> None:
         end = self.connect(await self.listen(self.factory, "tls"), "tls")
         await self.until(lambda: self.factory.fronts)
