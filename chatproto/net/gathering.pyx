@@ -159,7 +159,11 @@ cdef class Gathered:
         self._control(EPOLL_CTL_ADD, watched, event)
         self._by_descriptor[descriptor] = self._by_number[watched.number] = watched
         if len(self._by_number) == 1:
-            self._reactor.addReader(self)
+            try:
+                self._reactor.addReader(self)
+            except BaseException:
+                self._forget(watched)  # else none that comes later would be the first
+                raise
         return 0
 
     cdef int _remove(self, descriptor, uint32_t event) except -1:

@@ -29,9 +29,13 @@ class LastWords(Protocol):
         transport = self.transport
         assert transport is not None
         transport.write(self._words)
+        # Not even TLS, which waits for the peer to end it too, may hold the connection longer.
+        self._closing = self._clock.callLater(
+            self._close_timeout_s,
+            transport.abortConnection,  # type: ignore[attr-defined]
+        )
         if ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport):
             # What still comes is thrown away: closing a socket with unread input would take the words away.
-            self._closing = self._clock.callLater(self._close_timeout_s, transport.abortConnection)
             transport.loseWriteConnection()
         else:
             transport.loseConnection()

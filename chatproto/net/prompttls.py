@@ -25,7 +25,7 @@ __all__ = ["PromptTLSFactory"]
 class _PromptTransport:
     """*transport*, but what is written goes to its plain socket, *handle*, itself while nothing waits.
 
-    Its one producer, which is a push producer, is paused while something does.
+    Its one producer, which is a push producer, is paused when it writes while something does.
     """
 
     def __init__(self, transport: Any, handle: socket.socket) -> None:
@@ -42,16 +42,14 @@ class _PromptTransport:
 
     def write(self, data: bytes) -> None:
         """Send what the socket takes now; the transport sends the rest (ITransport)."""
-        if self._is_waiting:
-            self.transport.write(data)
-            return
         try:
-            sent_bytes = self._handle.send(data)
+            sent_bytes = 0 if self._is_waiting else self._handle.send(data)
         except OSError:
             sent_bytes = 0  # there is no room; or it is broken or closed, which the transport finds or knows
         if sent_bytes < len(data):
             self._is_waiting = True
             self.transport.write(data[sent_bytes:])
+            # Each time, as TLS has it go on after a handshake though something may wait here.
             if self._producer is not None:
                 self._producer.pauseProducing()
 
@@ -60,12 +58,10 @@ class _PromptTransport:
         self.write(b"".join(data))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have *producer* paused and resumed (IConsumer)."""
+        """Have *producer* paused and resumed, not before it writes (IConsumer)."""
         if self._producer is not None:
             raise RuntimeError("there is a producer already")
         self._producer = producer
-        if self._is_waiting:
-            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer (IConsumer)."""
@@ -77,6 +73,11 @@ class _PromptTransport:
         self.transport.unregisterProducer()
         self.transport.registerProducer(self._room, True)
         self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once, and send nothing more (ITCPTransport)."""
+        self._is_waiting = True  # for what has no effect any more
+        self.transport.abortConnection()
 
     def has_room(self) -> None:
         """The transport's buffer is empty."""
@@ -112,10 +113,18 @@ class _Room:
 
 
 class _PromptTLS(TLSMemoryBIOProtocol):
+    transport: Any
+
     def makeConnection(self, transport: ITransport) -> None:
         """Begin with the handshake (IProtocol)."""
         handle = plain_socket(transport)
         super().makeConnection(transport if handle is None else _PromptTransport(transport, handle))
+
+    def abortConnection(self) -> None:
+        """Close at once (ITCPTransport)."""
+        # Before the end of TLS is written: with that a peer would take what it has for all that there was.
+        self.transport.abortConnection()
+        super().abortConnection()
 
 
 class PromptTLSFactory(TLSMemoryBIOFactory):

@@ -194,6 +194,12 @@ class SiteChannel(HTTPChannel):
         """Take a part of a request in; unlike its parent without giving it more time for that."""
         LineReceiver.dataReceived(self, data)
 
+    def requestDone(self, request: Request) -> None:
+        """An answer is complete. After the last TLS waits for the peer to end it too; here not for long."""
+        if not self.persistent:
+            self.setTimeout(self._savedTimeOut)
+        super().requestDone(request)
+
     def pauseProducing(self) -> None:
         """The peer does not read. Twisted would still answer all requests that came in one piece."""
         self.paused = True

@@ -12,9 +12,11 @@ from net.loopback import End as Socket
 from net.memory import Chat, Line
 from wire.streams import in_two, one_by_one
 
+from chatproto.limits import Limits
 from chatproto.net.chat import ChatProtocol
 from chatproto.net.factory import ChatFactory
 from chatproto.net.frames import FrameProtocol
+from chatproto.net.front import TURNED_AWAY_S
 from chatproto.net.lines import LineProtocol
 from chatproto.net.websocket.transport import WebSocketTransport
 from chatproto.rooms.hub import Hub
@@ -390,6 +392,29 @@ class TestOnSockets(LoopbackCase):
         self.clock.advance(0.2)
         await self.until_received(end, b"nickname?\r\n")
         await self.close(end)
+
+    async def test_who_is_turned_away_may_not_hold_the_connection(self) -> None:
+        self.factory = ChatFactory(Hub(self.clock, limits=Limits(max_connections=1)))
+        only = await self.open("tcp")
+        only.send(b"ann\n")
+        await self.until_received(only, b"* in lobby: ann\r\n")
+        for kind in KINDS:
+            end = await self.open(kind)
+            end.send(b"bob\n")
+            await self.until_received(end, b"* the server is full")
+            self.clock.advance(TURNED_AWAY_S)
+            await self.until(lambda: len(self.factory.fronts) == 1, f"{kind} is still there")
+        await self.close(only)
+
+    async def test_who_has_the_last_answer_over_http_may_not_hold_the_connection(self) -> None:
+        for kind in KINDS:
+            end = await self.open(kind)
+            end.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            await self.until_received(end, b"HTTP/1.1 200")
+            for _ in range(90):
+                self.clock.advance(1)
+                await self.turns(1)
+            await self.until(lambda: not self.factory.fronts, f"{kind} is still there")
 
     async def test_a_handshake_that_never_comes_ends(self) -> None:
         end = self.connect(await self.listen(self.factory, "tls"), "tls")

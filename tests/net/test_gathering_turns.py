@@ -34,7 +34,8 @@ class Watching:
         self.readers.append(reader)
 
     def removeReader(self, reader: object) -> None:
-        self.readers.remove(reader)
+        if reader in self.readers:
+            self.readers.remove(reader)
 
 
 class Ready:
@@ -193,6 +194,23 @@ class Turns(SynchronousTestCase):
         assert one.number == number
         self.gathered.doRead()
         assert one.reads == 1
+
+    def test_what_the_reactor_refuses_is_refused_and_may_come_again(self) -> None:
+        refused = Ready(self)
+        watch = self.reactor.addReader
+
+        def refuse(reader: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.reactor.addReader = refuse  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="No space left"):
+            self.gathered.addReader(refused)  # type: ignore[arg-type]
+        self.reactor.addReader = watch  # type: ignore[method-assign]
+        for one in (refused, *self.ready(1)):
+            self.gathered.addReader(one)
+        assert self.reactor.readers == [self.gathered]
+        self.gathered.doRead()
+        assert refused.reads == 1
 
     def test_a_program_that_it_starts_does_not_have_the_descriptor(self) -> None:
         assert not os.get_inheritable(self.gathered.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from live import PATIENCE_S
 from net.certificate import server_context
 from net.loopback import End, LoopbackCase
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
@@ -65,7 +67,9 @@ class Talker(Protocol):
 class PromptTLSTests(LoopbackCase):
     """A protocol on TLS, and a peer that is the test."""
 
-    async def pair(self, *, kind: str = "tcp", wrapped: bool = False) -> tuple[Any, End]:
+    async def pair(
+        self, *, kind: str = "tcp", wrapped: bool = False, made: type[Talker] = Talker
+    ) -> tuple[Any, End]:
         """A protocol whose handshake is over, and its peer."""
         talkers: list[Talker] = []
 
@@ -73,7 +77,7 @@ class PromptTLSTests(LoopbackCase):
             noisy = False
 
             def buildProtocol(self, addr: object) -> Protocol:
-                talkers.append(Talker())
+                talkers.append(made())
                 return talkers[-1]
 
         factory: Any = PromptTLSFactory(server_context(), False, Talkers())
@@ -126,13 +130,66 @@ class PromptTLSTests(LoopbackCase):
         await self.until(lambda: end.read() == 0 and talker.told == ["pause", "resume"])
         talker.transport.unregisterProducer()
 
-    async def test_a_producer_that_comes_while_something_waits_is_paused(self) -> None:
+    async def test_a_producer_that_comes_while_something_waits_is_paused_when_it_writes(self) -> None:
         talker, end = await self.pair()
         talker.transport.write(MUCH)
         talker.transport.registerProducer(talker, True)
+        talker.transport.write(b"a word behind it")
         assert talker.told == ["pause"]
         await self.until(lambda: end.read() == 0 and talker.told == ["pause", "resume"])
         talker.transport.unregisterProducer()
+
+    async def test_a_producer_that_goes_on_while_something_waits_is_paused_again(self) -> None:
+        written: list[int] = []
+
+        class Eager(Talker):
+            """Writes before TLS is there, where it waits for the handshake; then whenever it may."""
+
+            def connectionMade(self) -> None:
+                """Begin."""
+                transport: Any = self.transport
+                transport.registerProducer(self, True)
+                transport.write(MUCH)
+
+            def resumeProducing(self) -> None:
+                """Write until it is told to pause, or a hundred times."""
+                super().resumeProducing()
+                assert self.transport is not None
+                while self.told[-1] == "resume" and len(written) < 100:
+                    written.append(1)
+                    self.transport.write(bytes(100_000))
+
+        talker, end = await self.pair(made=Eager)
+        assert len(written) == 1
+        assert talker.told == ["pause", "resume", "pause"]
+        await self.until(lambda: end.read() == 0 and len(end.received) >= len(MUCH) + 100_000)
+        assert end.received[: len(MUCH)] == MUCH
+        talker.transport.unregisterProducer()
+
+    async def test_a_producer_that_is_pulled_may_come_while_something_waits(self) -> None:
+        talker, end = await self.pair()
+        pieces = [b"%d" % number * 50_000 for number in range(30)]
+
+        @implementer(IPullProducer)
+        class Pulled:
+            def resumeProducing(self) -> None:
+                """Write a piece, until there is none."""
+                talker.transport.write(waiting.pop(0))
+                if not waiting:
+                    talker.transport.unregisterProducer()
+
+            def stopProducing(self) -> None:
+                """It was not over."""
+                talker.told.append("stop")
+
+        waiting = list(pieces)
+        talker.transport.write(MUCH)
+        talker.transport.registerProducer(Pulled(), False)
+        talker.transport.loseConnection()
+        await self.turns(50)
+        assert len(waiting) > 20, "it is not pulled while something waits"
+        assert await self.until_end(end) == MUCH + b"".join(pieces)
+        assert talker.told == []
 
     async def test_a_second_producer_is_refused(self) -> None:
         talker, _ = await self.pair()
@@ -178,13 +235,28 @@ class PromptTLSTests(LoopbackCase):
         assert talker.told.count("stop") == 1
 
     async def test_nothing_is_sent_after_an_abort(self) -> None:
+        for kind in ("tcp", "unix"):
+            talker, end = await self.pair(kind=kind)
+            assert end.read() == 0  # which takes what TLS has sent for itself
+            end.socket = socket.socket(fileno=end.socket.detach())
+            talker.transport.abortConnection()
+            talker.transport.write(b"too late")
+            # Nor is the end of TLS: a peer must not take what it has for all that there was.
+            assert await self.until_end(end) == b""
+            await self.until(lambda: talker.losses)  # noqa: B023
+
+    async def test_a_peer_that_says_that_it_ends_is_sent_what_waits(self) -> None:
         talker, end = await self.pair()
-        talker.transport.abortConnection()
-        talker.transport.write(b"too late")
+        talker.transport.registerProducer(talker, True)
+        talker.transport.write(MUCH)
+        with contextlib.suppress(ssl.SSLError):  # as there is data before the other end of TLS
+            end.socket.unwrap()  # type: ignore[attr-defined]
+        end.socket = socket.socket(fileno=end.socket.detach())
+        assert len(await self.until_end(end)) > len(MUCH) - 2**15  # but for what `ssl` has taken
+        assert not end.was_reset
         await self.until(lambda: talker.losses)
-        with contextlib.suppress(ssl.SSLError):
-            end.read()
-        assert end.received == b""
+        assert talker.told == ["pause", "stop"]
+        assert talker.losses[0].type is ConnectionDone
 
     async def test_over_another_wrapper_it_goes_by_that(self) -> None:
         talker, end = await self.pair(wrapped=True)
