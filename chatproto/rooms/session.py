@@ -7,7 +7,6 @@ only so many in one reactor turn. So what one person can make the server hold or
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +60,47 @@ class Session:
     it has `ended`, `reason` is what others were told, and `farewell` the last message, if there was one.
     """
 
+    # Without them each would be a dict of its own: it has more attributes than Python shares the names of.
+    __slots__ = (
+        "__dict__",  # of those that are traced
+        "__weakref__",
+        "_advancing",
+        "_all_answered",
+        "_breaking",
+        "_bytes_before_join",
+        "_conclusion",
+        "_heir",
+        "_held",
+        "_input_is_over",
+        "_is_draining",
+        "_join_limit",
+        "_join_timeout",
+        "_join_timeout_s",
+        "_lags_since_s",
+        "_message_pace",
+        "_next_allowed",
+        "_next_turn",
+        "_paused",
+        "_reading_pace",
+        "_rename_pace",
+        "_requests",
+        "_settled",
+        "began_ms",
+        "catch_up",
+        "ended",
+        "farewell",
+        "granted",
+        "hub",
+        "id",
+        "members",
+        "n_leaving",
+        "name",
+        "outlet",
+        "reason",
+        "standing",
+        "unanswered",
+    )
+
     def __init__(self, hub: Hub, id: int, outlet: Outlet, address: str = "") -> None:
         self.id = id
         self.began_ms = hub.now_ms()
@@ -74,7 +114,7 @@ class Session:
         self.ended = False
         self.reason = ""
         self.farewell: Message | None = None
-        self._requests: deque[Request] = deque()
+        self._requests: list[Request] = []  # the next one last
         self.catch_up = CatchUp(self)
         self._input_is_over = False
         self._conclusion: tuple[str, Message | None] = ("closed", None)  # how it ends when all is answered
@@ -85,8 +125,8 @@ class Session:
         self._all_answered: Deferred[None] | None = None  # for a request that waits for that
         self._heir: tuple[Session, Deferred[None]] | None = None  # who waits for the nickname
         self._message_pace = Pace()
-        self._reading_pace = Pace()
-        self._rename_pace = Pace()
+        self._reading_pace: Pace | None = None  # as many never ask for any history
+        self._rename_pace: Pace | None = None
         self._bytes_before_join = 0
         self._lags_since_s = 0.0
         self._is_draining = False
@@ -133,7 +173,7 @@ class Session:
     def receive(self, requests: list[Any]) -> None:
         """Take *requests* in, each to be taken up when its turn comes; ignore them after the end of input."""
         if not (self.ended or self._input_is_over or self._is_draining):
-            self._requests.extend(requests)
+            self._requests = requests[::-1] + self._requests if self._requests else requests[::-1]
             self._advance()
 
     def is_heard(self, n_bytes: int) -> bool:
@@ -382,7 +422,7 @@ class Session:
                 if self.outlet.queued_bytes * 2 > self.outlet.max_queued_bytes:
                     self.outlet.notify()
                     return
-                request = self._requests.popleft()
+                request = self._requests.pop()
                 taken += 1
                 message = request() if callable(request) else request
                 if message is not None:
@@ -475,13 +515,13 @@ class Session:
 
     def take_up_again(self, request: Message) -> None:
         """Take *request* up again before all others: what it waited for is there."""
-        self._requests.appendleft(request)
+        self._requests.append(request)
         self.go_on()
 
     def postpone(self, request: Message, until: Deferred[None]) -> None:
         """Take *request*, which is just being taken up, up again when what it needs is there."""
         self.hold()
-        self._requests.appendleft(request)
+        self._requests.append(request)
         until.addCallbacks(lambda _: self._postponement_is_over(), self._cannot_be_prepared)
         until.addErrback(self.give_up)
 
@@ -513,7 +553,7 @@ class Session:
     def _cannot_be_prepared(self, failure: Failure) -> None:
         if failure.check(NotStored):
             # What is in memory goes on, so the session does too.
-            self._requests.popleft()
+            self._requests.pop()
             self.refuse(ErrorCode.RATE_LIMITED, "the history cannot be reached at the moment; try later")
             self._postponement_is_over()
             return
@@ -549,10 +589,11 @@ class Session:
         if not limits.rename_interval_s:
             return True
         now_s, per_s = self.hub.clock.seconds(), 1 / limits.rename_interval_s
-        if self._rename_pace.left(now_s, limits.rename_burst, per_s) < 1:
+        pace = self._rename_pace = self._rename_pace or Pace()
+        if pace.left(now_s, limits.rename_burst, per_s) < 1:
             self.hub.record.limited("rename_burst")
             return False
-        self._rename_pace.take(1, now_s, per_s)
+        pace.take(1, now_s, per_s)
         return True
 
     def must_wait_to_read(self, request: Message) -> bool:
@@ -562,11 +603,12 @@ class Session:
         if not per_s or self._is_draining:
             return False
         now_s = self.hub.clock.seconds()
-        left = self._reading_pace.left(now_s, limits.history_burst, per_s)
+        pace = self._reading_pace = self._reading_pace or Pace()
+        left = pace.left(now_s, limits.history_burst, per_s)
         if left >= 1:
-            self._reading_pace.take(1, now_s, per_s)
+            pace.take(1, now_s, per_s)
             return False
         self.hub.record.limited("max_history_reads_per_s")
-        self._requests.appendleft(request)
+        self._requests.append(request)
         self._go_on_after((1 - left) / per_s)
         return True
