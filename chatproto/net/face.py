@@ -31,8 +31,6 @@ class Face(ABC):
     queue: SendQueue
     session: Session
     publish: Callable[[Prepared], bool]
-    drop: Callable[[], dict[Any, int]]
-    notify: Callable[[], None]
 
     def __init__(self, hub: Hub, faces: set[Face]) -> None:
         self.hub = hub
@@ -42,10 +40,7 @@ class Face(ABC):
     def begin(self, queue: SendQueue) -> None:
         """There is a connection, and *queue* is what waits for it."""
         self.queue = queue
-        # The hub calls the queue itself, without a Python call between.
-        self.publish = queue.publish
-        self.drop = queue.drop
-        self.notify = queue.notify
+        self.publish = queue.publish  # the hub calls the queue itself, without a Python call between
         self.session = self.hub.connect(self, self.address)
         self.peer = None  # the session knows it now
         self._faces.add(self)
@@ -81,6 +76,14 @@ class Face(ABC):
     def send(self, message: Message) -> None:
         """See `chatproto.rooms.outlet.Outlet`."""
         self.queue.write(self.form(message))
+
+    def drop(self) -> dict[Any, int]:
+        """See `chatproto.rooms.outlet.Outlet`."""
+        return self.queue.drop()
+
+    def notify(self) -> None:
+        """See `chatproto.rooms.outlet.Outlet`."""
+        self.queue.notify()
 
     @abstractmethod
     def pause(self) -> None:

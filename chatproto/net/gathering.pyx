@@ -83,7 +83,8 @@ cdef enum:
     READ_BYTES = 131_072  # taken of a connection at once: a message of 64 KiB and its header are one read
 
 cdef object _PLAIN = tcp.Server
-cdef object _READING = frozenset(["doRead", "_dataReceived", "bufferSize"])  # Twisted's, if set on an object
+cdef object _DO_READ = tcp.Connection.doRead
+cdef object _DATA_RECEIVED = tcp.Connection._dataReceived
 cdef dict _FAILURES = {ConnectionDone: Failure(CONNECTION_DONE), ConnectionLost: Failure(CONNECTION_LOST)}
 
 
@@ -153,7 +154,7 @@ cdef class Gathered:
         watched = _Watched()
         watched.descriptor = descriptor
         watched.fd = descriptor.fileno()
-        watched.is_plain = type(descriptor) is _PLAIN and _READING.isdisjoint(descriptor.__dict__)
+        watched.is_plain = type(descriptor) is _PLAIN and _reads_plainly(descriptor)
         self._last_number += 1
         watched.number = self._last_number
         self._control(EPOLL_CTL_ADD, watched, event)
@@ -278,6 +279,18 @@ cdef class Gathered:
 
 
 classImplements(Gathered, IReadDescriptor, ILoggingContext)
+
+
+cdef bint _reads_plainly(descriptor) except -1:
+    """Whether it is read as Twisted's class says, and nothing of that was set on the object.
+
+    To ask for its `__dict__` would make one, which stays.
+    """
+    return (
+        getattr(descriptor.doRead, "__func__", None) is _DO_READ
+        and getattr(descriptor._dataReceived, "__func__", None) is _DATA_RECEIVED
+        and descriptor.bufferSize is _PLAIN.bufferSize
+    )
 
 
 cdef int _raise_errno() except -1:

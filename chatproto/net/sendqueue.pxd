@@ -22,8 +22,9 @@ cdef class SendQueue:
     cdef int carrier_fd       # the socket to ask how far the peer is, or -1
 
     # what waits, a ring
-    cdef Entry* _ring         # NULL before anything waited; room for 4, at most, while nothing does
-    cdef Py_ssize_t _capacity  # a power of two, or 0
+    cdef Entry* _ring         # `_only` as long as that suffices; memory of its own is not kept empty
+    cdef Entry _only
+    cdef Py_ssize_t _capacity  # a power of two
     cdef Py_ssize_t _head
     cdef Py_ssize_t _count
     cdef Py_ssize_t _sent_of_head_bytes
@@ -31,13 +32,13 @@ cdef class SendQueue:
     cdef readonly Py_ssize_t max_queued_bytes
 
     # where it stands
-    cdef bint _in_turn        # flushed at the end of this turn
-    cdef bint _held           # what is written now goes out when it is let go
+    cdef unsigned char _in_turn  # flushed at the end of this turn
+    cdef unsigned char _held  # what is written now goes out when it is let go
     cdef readonly bint blocked  # the transport takes no more until it says so
-    cdef bint _notify         # the owner wants to hear when nothing waits any more
-    cdef bint _closing        # the owner wants to hear when everything is flushed
-    cdef bint _flushed        # the owner has heard it
-    cdef bint _closed         # nothing is taken any more
+    cdef unsigned char _notify  # the owner wants to hear when nothing waits any more
+    cdef unsigned char _closing  # the owner wants to hear when everything is flushed
+    cdef unsigned char _flushed  # the owner has heard it
+    cdef unsigned char _closed  # nothing is taken any more
     cdef long long _taken_bytes  # what the transport took, ever
     cdef long long _progress_mark  # how far the peer was when the sweep last looked
     cdef double _progress_s   # when it was last seen further
@@ -59,6 +60,7 @@ cdef class SendQueue:
     cdef int _report_stall(self) except -1
     # the ring
     cdef int _push(self, bytes data, object topic, long long position) except -1
+    cdef int _keep_in(self, Entry* ring, Py_ssize_t capacity) noexcept
     cdef int _grow(self) except -1
     cdef object _shift(self)
     cdef object _consume(self, Py_ssize_t size)

@@ -141,11 +141,13 @@ cdef class SendQueue:
         self.max_queued_bytes = max_queued_bytes
         self.fd = handle.fileno() if handle is not None and HAS_SENDMSG else -1
         self.carrier_fd = carrier.fileno() if carrier is not None else self.fd
+        self._ring = &self._only
+        self._capacity = 1
         # A pull producer is called at once, which is harmless: nothing waits yet.
         transport.registerProducer(self, self.fd < 0)
 
     def __dealloc__(self):
-        self._clear()
+        self._clear()  # after which the ring has no memory of its own
 
     def __len__(self):
         return self._count
@@ -212,9 +214,10 @@ cdef class SendQueue:
         """
         cdef dict firsts = {}
         cdef bint begun = self._sent_of_head_bytes > 0
-        cdef Py_ssize_t i, head, mask, count, capacity = 0, kept = 0
+        cdef Py_ssize_t i, head, mask, count, capacity = 1, kept = 0
+        cdef Entry only
         cdef Entry* old
-        cdef Entry* ring = NULL
+        cdef Entry* ring = &self._only
         cdef Entry* entry
         # What hashes a topic may raise, and what gives one up may run any code. So nothing is touched before
         # the one is done, and everything is in its place before the other begins.
@@ -230,6 +233,9 @@ cdef class SendQueue:
         if not firsts:
             return firsts
         old, head, mask, count = self._ring, self._head, self._capacity - 1, self._count
+        if old is &self._only:  # which is filled anew, perhaps, before it is given up
+            only = self._only
+            old = &only
         for i in range(count):
             kept += old[(head + i) & mask].topic is NULL or (i == 0 and begun)
         if kept:
@@ -257,7 +263,8 @@ cdef class SendQueue:
             if not (entry.topic is NULL or (i == 0 and begun)):
                 Py_DECREF(<object>entry.data)
                 Py_DECREF(<object>entry.topic)
-        PyMem_Free(old)
+        if old is not &only:
+            PyMem_Free(old)
         return firsts
 
     def notify(self):
@@ -481,7 +488,13 @@ cdef class SendQueue:
             raise MemoryError()
         for i in range(self._count):
             ring[i] = self._ring[(self._head + i) & (self._capacity - 1)]
-        PyMem_Free(self._ring)
+        self._keep_in(ring, capacity)
+        return 0
+
+    cdef int _keep_in(self, Entry* ring, Py_ssize_t capacity) noexcept:
+        """Let *ring* be the ring, and give up the one before."""
+        if self._ring is not &self._only:
+            PyMem_Free(self._ring)
         self._ring = ring
         self._capacity = capacity
         self._head = 0
@@ -501,11 +514,8 @@ cdef class SendQueue:
         if entry.topic is not NULL:
             topic = <object>entry.topic
             Py_DECREF(topic)
-        if self._count == 0 and self._capacity > 4:
-            # A connection that was once behind does not keep its ring.
-            PyMem_Free(self._ring)
-            self._ring = NULL
-            self._capacity = self._head = 0
+        if self._count == 0 and self._capacity > 1:
+            self._keep_in(&self._only, 1)  # most connections are idle, most of the time
         return topic
 
     cdef object _consume(self, Py_ssize_t size):
@@ -537,9 +547,6 @@ cdef class SendQueue:
     cdef int _clear(self) except -1:
         while self._count:
             self._shift()
-        PyMem_Free(self._ring)
-        self._ring = NULL
-        self._capacity = self._head = 0
         return 0
 
 

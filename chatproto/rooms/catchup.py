@@ -107,6 +107,18 @@ class _Matches:
 class CatchUp:
     """What one session is owed from the log."""
 
+    __slots__ = (
+        "_behind",
+        "_blocked",
+        "_found",
+        "_log",
+        "_outlet",
+        "_query",
+        "_reading",
+        "_session",
+        "_slice_bytes",
+    )
+
     def __init__(self, session: Session) -> None:
         self._session = session
         self._outlet = session.outlet
@@ -273,6 +285,8 @@ class CatchUp:
     def _catch_up_with(self, member: Member) -> None:
         """*member* has everything that was said."""
         del self._behind[member.room.name]
+        if not self._behind:
+            self._behind.clear()  # or it would keep the room for what was in it
         member.live = True
         if member.stale:
             member.stale = False
@@ -287,7 +301,7 @@ class CatchUp:
                 return True  # it went meanwhile
             raise RuntimeError(f"message {member.next_seq} is kept, says the log, but cannot be read")
         for chat in chats:
-            if chat.seq not in member.own:
+            if member.own is None or chat.seq not in member.own:
                 if not self._outlet.publish(Prepared(chat, room, chat.seq)):
                     if self._outlet.queued_bytes:
                         self._outlet.notify()

@@ -93,16 +93,20 @@ class Member:
         self.end: End | None = None  # what closes the join's replay
         self.lagged = False  # the person is still to be told so
         self.stale = False  # the roster that they have is not to be trusted: announcements were dropped
-        self.own = OwnWords()
+        self.own: OwnWords | None = None  # what they said that a replay could come past
         self.unanswered = 0  # says that the log has not answered yet
 
     def has_said(self, seq: int) -> None:
         """Note a message of this session's own, should a replay come past it: nobody gets theirs back."""
         if not self.session.outlet.queued_bytes:
             # Nothing that waits can be dropped any more and become due again.
-            self.own.forget_before(seq + 1 if self.live else self.next_seq)
             if self.live:
+                self.own = None
                 return
+            if self.own is not None:
+                self.own.forget_before(self.next_seq)
+        if self.own is None:
+            self.own = OwnWords()
         if self.own.add(seq):
             # What is not kept any more will not be replayed either.
             self.own.forget_before(self.session.hub.log.bounds(self.room.name)[0])

@@ -44,6 +44,32 @@ class Session:
     others were told, and `farewell` the last message, if there was one.
     """
 
+    __slots__ = (
+        "__dict__",  # of those that are traced
+        "__weakref__",
+        "_breaking",
+        "_bytes_before_join",
+        "_heir",
+        "_join_limit",
+        "_join_timeout",
+        "_join_timeout_s",
+        "_lags_since_s",
+        "began_ms",
+        "catch_up",
+        "ended",
+        "farewell",
+        "granted",
+        "hub",
+        "id",
+        "members",
+        "n_leaving",
+        "name",
+        "outlet",
+        "reason",
+        "requests",
+        "standing",
+    )
+
     def __init__(self, hub: Hub, id: int, outlet: Outlet, address: str = "") -> None:
         self.id = id
         self.began_ms = hub.now_ms()

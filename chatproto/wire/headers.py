@@ -47,6 +47,26 @@ _COMMON = {
 }
 
 
+MOST_RECENT = 1_024
+MOST_RECENT_CHARS = 256
+"""So many values, no longer than this, are remembered at once; whatever they are, they take little."""
+
+# Values that came lately: most of what a browser sends it sends with each connection, and others send it too.
+_RECENT: dict[str, str] = {}
+
+
+def _recent(value: str) -> str:
+    """One str for all that have the same value, as far as it came lately."""
+    known = _RECENT.get(value)
+    if known is not None:
+        return known
+    if len(value) <= MOST_RECENT_CHARS:
+        if len(_RECENT) >= MOST_RECENT:
+            _RECENT.clear()
+        _RECENT[value] = value
+    return value
+
+
 class HeaderFault(ValueError):
     """A header field that is not what its grammar allows; `str()` is one sentence without a full stop."""
 
@@ -66,7 +86,7 @@ class Headers(Mapping[str, str]):
         common = _COMMON
         read = [(name.lower(), value) for name, value in fields]
         self._names = tuple([common.get(name, name) for name, _ in read])
-        self._values = tuple([value for _, value in read])
+        self._values = tuple([_recent(value) for _, value in read])
 
     def __getitem__(self, name: str) -> str:
         values = self.all(name)

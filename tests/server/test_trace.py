@@ -229,12 +229,12 @@ class TestInMemory:
         session = face.session
 
         def ways() -> list[object]:
-            names = ("send", "pause", "resume", "finish", "show", "receive", "end")
+            names = ("drop", "send", "pause", "resume", "finish", "show", "receive", "end")
             own = [vars(one).get(name) for one in (face, session) for name in names]
-            return [*own, face.publish, face.drop, *(member.publish for member in session.members.values())]
+            return [*own, face.publish, *(member.publish for member in session.members.values())]
 
         before = ways()
-        assert before == [None] * 14 + [face.queue.publish, face.queue.drop] + [face.queue.publish] * 2
+        assert before == [None] * 16 + [face.queue.publish] * 3
         _, first, _, taps = traced_in_memory(people, "ann")
         second = Trace(session, face, Watching(), taps)
         first.stop()

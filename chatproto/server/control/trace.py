@@ -142,10 +142,10 @@ class Tap:
         session, face = self._session, self._face
         self._taps[session.id] = self
         self._set_publish(self._published)
-        face.drop = self._dropped
         # What stands in an object counts for more than what stands in its class.
         vars(session).update(receive=self._received, end=self._ended)
         vars(face).update(
+            drop=self._dropped,
             send=self._sent,
             pause=partial(self._did, "pause"),
             resume=partial(self._did, "resume"),
@@ -158,10 +158,9 @@ class Tap:
         session, face = self._session, self._face
         del self._taps[session.id]
         self._set_publish(self._publish)
-        face.drop = self._drop
         for name in ("receive", "end"):
             del vars(session)[name]
-        for name in ("send", "pause", "resume", "finish", "show"):
+        for name in ("drop", "send", "pause", "resume", "finish", "show"):
             vars(face).pop(name, None)
 
     def _set_publish(self, publish: Callable[[Prepared], bool]) -> None:
