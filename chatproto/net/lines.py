@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -73,7 +72,7 @@ class LineProtocol(ChatProtocol):
         self._decoder = LineDecoder(factory.hub.limits.max_line_bytes)
         self._entering = ""  # the room that is being joined
         self._free_nick = ""  # offered in place of one that is taken
-        self._lines: deque[str | LineFault | Signal] = deque()  # those whose turn has not come
+        self._lines: list[str | LineFault | Signal] = []  # those whose turn has not come, the next one last
         # An id is never used twice under a nickname, whoever had it before.
         self._newest_id = random.SystemRandom().getrandbits(52)
         self._unanswered: dict[int, str] = {}  # what was said under each id
@@ -132,7 +131,7 @@ class LineProtocol(ChatProtocol):
         # means nothing but to whom a nickname is offered, and there may be many.
         if self.session.nick_text:
             lines = [line for line in lines if line]
-        self._lines.extend(lines)
+        self._lines = lines[::-1] + self._lines if self._lines else lines[::-1]
         self.session.receive([self._meaning] * len(lines))
 
     # --- what this face says by itself --------------------------------------------------------------------
@@ -299,7 +298,7 @@ class LineProtocol(ChatProtocol):
     # --- what the person types ----------------------------------------------------------------------------
 
     def _meaning(self) -> Message | None:
-        line = self._lines.popleft()
+        line = self._lines.pop()
         if isinstance(line, Signal):
             return self._signalled(line)
         if isinstance(line, LineFault):

@@ -172,7 +172,7 @@ class Hub:
                 room.strangers = self.elsewhere.people(room_name)
         member = Member(session, room, session.outlet.publish)
         room.add(member)
-        session.members[room_name] = member
+        session.members[room.name] = member  # the room's own str, not that of the request, which goes
         self.record.joined(session, room_name)
         if self.elsewhere is not None:
             self.elsewhere.entered(room_name, session)

@@ -75,8 +75,8 @@ class Nick:
     """What everybody sees: the enforced form (RFC 8266, section 2.3)."""
     key: str
     """Equal for the same name in another case or Unicode form (RFC 8266, section 2.4: comparison)."""
-    looks: frozenset[str]
-    """Names that share one of these look alike (UTS #39, section 4). Not for display."""
+    looks: tuple[str, ...]
+    """Names that share one of these look alike (UTS #39, section 4); sorted, each once. Not for display."""
 
 
 def parse_nick(text: str, max_chars: int = 32) -> Nick:
@@ -96,7 +96,7 @@ def parse_nick(text: str, max_chars: int = 32) -> Nick:
         # The enforced form, since what RFC 8266 refuses of ASCII is refused here anyhow.
         name = text.strip(" ")
         if len(name) <= max_chars and _ASCII_NICK.fullmatch(name):
-            return Nick(name, name.lower(), ascii_looks(name))
+            return Nick(name, name.lower(), tuple(sorted(ascii_looks(name))))
     else:
         # PRECIS is slow. Decomposed names shrink, seldom to less than a quarter.
         _check_length(text, 4 * max_chars, "nickname", shown_limit=max_chars)
@@ -106,7 +106,7 @@ def parse_nick(text: str, max_chars: int = 32) -> Nick:
     _check_marks(name)
     _check_scripts(name)
     _check_direction(name)
-    return Nick(name, _enforce(_profiles()[1], name), looks_of(name))
+    return Nick(name, _enforce(_profiles()[1], name), tuple(sorted(looks_of(name))))
 
 
 class Nicknames(Generic[Owner]):

@@ -158,7 +158,7 @@ class NicknamesModel(RuleBasedStateMachine):
         in_the_way = {
             other
             for held, other in self.held.items()
-            if other != owner and (held.key == nick.key or held.looks & nick.looks)
+            if other != owner and (held.key == nick.key or set(held.looks) & set(nick.looks))
         }
         answer = self.registry.claim(nick, owner)
         if in_the_way:

@@ -230,7 +230,7 @@ class TestLookAlikesUts39:
         assert [letter for letter, count in counts.items() if count < 3] == []
         for letter in ascii_uppercase.replace("X", ""):
             small_capital = unicodedata.lookup(f"LATIN LETTER SMALL CAPITAL {letter}")
-            assert parse_nick(small_capital * 2).looks & parse_nick(letter * 2).looks, letter
+            assert set(parse_nick(small_capital * 2).looks) & set(parse_nick(letter * 2).looks), letter
 
     def test_prototypes_are_final(self) -> None:
         """No prototype has a prototype of its own: one pass over a name is enough."""

@@ -96,7 +96,7 @@ class TestFormRfc8266:
         for variant in variants:
             if variant.text.lower() == nick.text.lower():
                 assert variant.key == nick.key
-            assert variant.key == nick.key or variant.looks & nick.looks
+            assert variant.key == nick.key or set(variant.looks) & set(nick.looks)
 
     @given(ASCII_NICKS)
     def test_ascii_fast_path(self, text: str) -> None:
@@ -105,7 +105,7 @@ class TestFormRfc8266:
         preserved, mapped = names._profiles()
         assert nick.text == preserved.enforce(text)
         assert nick.key == mapped.enforce(text)
-        assert nick.looks == looks.looks_of(text)
+        assert nick.looks == tuple(sorted(looks.looks_of(text)))
 
     def test_no_stable_form(self) -> None:
         """What the profile finds unstable is refused in words."""
