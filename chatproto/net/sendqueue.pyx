@@ -1,11 +1,12 @@
 """What waits to be sent on one transport: bounded, shared, and written once for each reactor turn.
 
 Publishing appends a reference. At the end of the reactor turn each queue that has something goes out in one
-vectored write, straight to the socket. That is allowed because of two promises of Twisted's: a transport
-whose buffer is empty does not touch the socket for writing, and a pull producer is called back exactly when
-the buffer has become empty. So whatever the kernel does not take is given to the transport in small pieces,
-and between two pieces the socket is ours again. Where the transport is not a plain stream socket (TLS,
-another wrapper, no `sendmsg`), everything goes through `transport.write` with a push producer.
+write, straight to the socket; vectored, if what waits is large. That is allowed because of two promises of
+Twisted's: a transport whose buffer is empty does not touch the socket for writing, and a pull producer is
+called back exactly when the buffer has become empty. So whatever the kernel does not take is given to the
+transport in small pieces, and between two pieces the socket is ours again. Where the transport is not a
+plain stream socket (TLS, another wrapper, no `sendmsg`), everything goes through `transport.write` with a
+push producer.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -15,7 +16,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.time cimport monotonic
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, ENOMEM, errno
 from libc.limits cimport LLONG_MIN
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.logger import Logger
@@ -34,6 +35,7 @@ cdef extern from *:
     #define MSG_DONTWAIT 0
     #define MSG_NOSIGNAL 0
     static Py_ssize_t sendmsg(int fd, const struct msghdr *m, int flags) { return -1; }
+    static Py_ssize_t send_bytes(int fd, const void *start, size_t size, int flags) { return -1; }
     static Py_ssize_t unacknowledged_bytes(int fd) { return 0; }
     static long silence_ms(int fd) { return 0; }
     static long round_trip_us(int fd) { return -1; }
@@ -51,6 +53,7 @@ cdef extern from *:
     #ifdef __linux__
     #include <linux/sockios.h>
     #endif
+    #define send_bytes send
     /* Bytes that the kernel holds for the peer; 0 where it does not say. */
     static Py_ssize_t unacknowledged_bytes(int fd) {
         int waiting = 0;
@@ -91,12 +94,15 @@ cdef extern from *:
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
     Py_ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    Py_ssize_t send_bytes(int fd, const void* start, size_t size, int flags)
     Py_ssize_t unacknowledged_bytes(int fd)
     long silence_ms(int fd)
     long round_trip_us(int fd)
 
 cdef enum:
     IOV_MOST = 1024           # IOV_MAX of Linux, and of every system that has sendmsg
+    JOINED_BYTES = 65_536     # joined for one write to the socket, at most,
+    SMALL_BYTES = 512         # and if they are no larger than that on average: copying is cheaper than a vector
     PIECE_BYTES = 16_384      # given to the transport at a time: little to copy, enough to be woken by
     CHUNK_BYTES = 65_536      # joined for one transport.write
     ENTRY_BYTES = 64          # what an entry costs beside its bytes: the ring's share, the bytes object's head
@@ -113,7 +119,9 @@ cdef double[N_FANOUTS - 1] _fanout_bounds_s = [
 FANOUT_BOUNDS_S = tuple([_fanout_bounds_s[i] for i in range(N_FANOUTS - 1)])
 """What `Turn.fanouts` is classed by: up to and including each of these seconds, and beyond the last."""
 
-cdef iovec[IOV_MOST] _vector  # used by one flush at a time, under the GIL
+# Used by one flush at a time, under the GIL.
+cdef iovec[IOV_MOST] _vector
+cdef char[JOINED_BYTES] _joined
 
 _log = Logger(namespace="chatproto.net.sendqueue")
 
@@ -340,8 +348,7 @@ cdef class SendQueue:
         return 0
 
     cdef int _send(self) except -1:
-        """Vectored writes to the socket until nothing waits or it takes no more."""
-        cdef msghdr message
+        """Writes to the socket until nothing waits or it takes no more."""
         cdef Py_ssize_t i, n, sent, offered
         cdef Entry* entry
         while self._count and not self.blocked:
@@ -355,10 +362,7 @@ cdef class SendQueue:
             _vector[0].iov_base = <char*>_vector[0].iov_base + self._sent_of_head_bytes
             _vector[0].iov_len -= self._sent_of_head_bytes
             offered -= self._sent_of_head_bytes
-            memset(&message, 0, sizeof(message))
-            message.msg_iov = _vector
-            message.msg_iovlen = n
-            sent = sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            sent = _write_vector(self.fd, n, offered)
             if sent < 0:
                 if errno == EINTR:
                     continue
@@ -551,6 +555,24 @@ cdef class SendQueue:
 
 
 classImplements(SendQueue, IPullProducer, IPushProducer)
+
+
+cdef Py_ssize_t _write_vector(int fd, Py_ssize_t n, Py_ssize_t size) noexcept:
+    """Write the *n* pieces of the vector, of *size* bytes in all, to *fd*; how many of them, or -1 and errno."""
+    cdef msghdr message
+    cdef Py_ssize_t i
+    cdef char* end = _joined
+    if n == 1:
+        return send_bytes(fd, _vector[0].iov_base, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    if size <= JOINED_BYTES and size <= n * SMALL_BYTES:
+        for i in range(n):
+            memcpy(end, _vector[i].iov_base, _vector[i].iov_len)
+            end += _vector[i].iov_len
+        return send_bytes(fd, _joined, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = _vector
+    message.msg_iovlen = n
+    return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
 
 
 cdef class Turn:

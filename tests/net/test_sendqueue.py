@@ -60,6 +60,26 @@ class TestOneWriteForEachTurn:
             on.end_turn()
             assert [len(packet) for packet in on.packets()] == [1024, 1024, 1]
 
+    @pytest.mark.parametrize(
+        ("first", "n", "size"),
+        [
+            (1, 1, 1),
+            (1, 127, 511),
+            (511, 1, 513),
+            (512, 1, 513),
+            (512, 127, 512),
+            (513, 127, 512),
+            (1, 2, 60_000),
+        ],
+    )
+    def test_it_is_one_write_however_much_and_in_how_many_pieces(self, first: int, n: int, size: int) -> None:
+        with OnSocket(socket.SOCK_SEQPACKET) as on:
+            pieces = [random.randbytes(first), *(random.randbytes(size) for _ in range(n))]
+            for piece in pieces:
+                on.queue.write(piece)
+            on.end_turn()
+            assert on.packets() == [b"".join(pieces)]
+
     def test_each_queue_of_a_turn_gets_one_write(self) -> None:
         with OnSocket(socket.SOCK_SEQPACKET) as on:
             ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(5)]

@@ -240,10 +240,18 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     less.msg_iovlen = i;
     return real(fd, &less, flags);
 }
+
+/* The same for what is in one piece. Without MSG_DONTWAIT it is somebody else's. */
+ssize_t send(int fd, const void *data, size_t size, int flags) {
+    struct iovec whole = {(void *)data, size};
+    struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
+    if (!(flags & MSG_DONTWAIT)) return sendto(fd, data, size, flags, NULL, 0);
+    return sendmsg(fd, &message, flags);
+}
 """
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler to make a capricious sendmsg with")
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler to make capricious calls with")
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is the loader's of Linux")
 @pytest.mark.skipif(CAPRICIOUS_IS_LOADED, reason="this is already within the capricious system")
 def test_every_property_holds_under_a_capricious_system(tmp_path: Path) -> None:
