@@ -58,7 +58,6 @@ class _Room:
         "number",
         "oldest",
         "recent",
-        "removed_meanwhile",
         "unkept",
         "waiting",
     )
@@ -70,7 +69,6 @@ class _Room:
         self.is_known = False
         self.is_in_use = False
         self.is_asked = False  # the file is being asked for the above
-        self.removed_meanwhile: set[int] = set()  # by number, while the file is being asked
         self.unkept = 0  # messages on their way into the file
         self.waiting: list[Deferred[None]] = []
 
@@ -311,7 +309,6 @@ class SqliteLog:
 
     def _was_looked_up(self, name: str, state: _Room, outcome: RoomFacts | Failure) -> None:
         state.is_asked = False
-        removed_meanwhile, state.removed_meanwhile = state.removed_meanwhile, set()
         # Messages that are on their way may be in the file already, and must not be counted yet.
         if not state.is_known and not state.unkept:
             if isinstance(outcome, Failure):
@@ -321,8 +318,6 @@ class SqliteLog:
                 self._know(state, outcome.number, outcome.removed, first - 1)
                 for chat in outcome.chats:
                     self._recent.add(name, state.recent, chat)
-                for seq in removed_meanwhile:
-                    self._recent.replace(state.recent, seq, REMOVED)
                 _fire(state, None)
         self._settle(name, state)
 
@@ -330,16 +325,17 @@ class SqliteLog:
         if isinstance(outcome, Failure):
             answer.errback(outcome)
         else:
-            # It may have been committed together with what nobody was told of yet.
-            self._tell_later(partial(self._show_removed, room, seq, answer, outcome))
+            # It may have been committed together with what nobody was told of yet, and what is being read is
+            # perhaps from before: its answer comes first.
+            show = partial(self._show_removed, room, seq, answer, outcome)
+            self._tell_later(partial(self._ask, self._reader, lambda connection: None, show))
 
-    def _show_removed(self, room: str, seq: int, answer: Deferred[bool], is_removed: bool) -> None:
+    def _show_removed(
+        self, room: str, seq: int, answer: Deferred[bool], is_removed: bool, _: Failure | None
+    ) -> None:
         state = self._rooms.get(room)
         if state is not None and is_removed:
             self._recent.replace(state.recent, seq, REMOVED)
-            if state.is_asked:
-                # What is being read of the room is perhaps from before.
-                state.removed_meanwhile.add(seq)
         answer.callback(is_removed)
 
     def _know(self, state: _Room, number: int, removed: int, last: int) -> None:

@@ -20,10 +20,8 @@ from rooms.pumped import PATIENCE_S, PumpedLog
 from twisted.internet.defer import Deferred
 
 from chatproto.history import log as sqlite_log
-from chatproto.history import reader
 from chatproto.history.batch import Said
 from chatproto.history.file import MOST_SEQ
-from chatproto.history.reader import RoomFacts
 from chatproto.history.threads import Readings
 from chatproto.history.writer import Committed, Writer
 from chatproto.limits import HistoryLimits, Limits
@@ -345,26 +343,40 @@ class TestMemory:
             assert not answer.called
         assert log.wait(answer).seq == 11
 
-    def test_what_is_removed_after_it_was_read_to_prepare_a_room_is_not_shown_there(
-        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("what", ["facts_of", "read", "pick"])
+    def test_what_is_removed_while_it_is_being_read_is_given_to_nobody_after_that(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
         place.open().say("a", "secret")
-        log = place.open_again()
-        was_read, is_removed = threading.Event(), threading.Event()
+        log = place.open_again(Limits(max_room_log_messages=0))
+        if what == "pick":
+            log.look("a")
+        was_read, may_answer = threading.Event(), threading.Event()
+        asks = getattr(sqlite_log, what)
 
-        def facts_of(*asked: Any) -> RoomFacts:
-            facts = reader.facts_of(*asked)
+        def ask_slowly(*asked: Any) -> Any:
+            found = asks(*asked)
             was_read.set()
-            assert is_removed.wait(PATIENCE_S)
-            return facts
+            assert may_answer.wait(PATIENCE_S)
+            return found
 
-        monkeypatch.setattr(sqlite_log, "facts_of", facts_of)
-        preparing = log.prepare("a")
-        assert preparing is not None
+        monkeypatch.setattr(sqlite_log, what, ask_slowly)
+        told: list[str] = []
+        reading = {
+            "facts_of": lambda: log.prepare("a"),
+            "read": lambda: log.read("a", 1, 1, 100),
+            "pick": lambda: log.pick("a", [1], 100),
+        }[what]()
+        assert isinstance(reading, Deferred)
+        reading.addCallback(lambda found: told.append("read"))
         assert was_read.wait(PATIENCE_S)
-        assert log.wait(log.remove("a", 1))
-        is_removed.set()
-        log.wait(preparing)
+        removing = log.remove("a", 1)
+        removing.addCallback(lambda is_removed: told.append("removed"))
+        assert log.wait(log.append("b", "ann", "ann", 0, "committed after the removal", 1)).seq == 1
+        assert told == []
+        may_answer.set()
+        log.wait(removing)
+        assert told == ["read", "removed"]
         assert [chat.text for chat in log.all("a")] == [REMOVED]
 
     def test_a_read_that_fails_is_tried_again_and_then_fails(
