@@ -372,7 +372,7 @@ class TestMemory:
         assert was_read.wait(PATIENCE_S)
         removing = log.remove("a", 1)
         removing.addCallback(lambda is_removed: told.append("removed"))
-        for seq in (1, 2):  # what is committed with the removal may be told first, what is committed later not
+        for seq in (1, 2):  # what is committed with the removal may be told first, what comes later not
             assert log.wait(log.append("b", "ann", "ann", 0, "hi", 1)).seq == seq
         assert told == []
         may_answer.set()
