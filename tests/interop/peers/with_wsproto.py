@@ -97,6 +97,7 @@ class _Socket:
             headers = [(b"Content-Length", str(len(data)).encode())]
             self._write(RejectConnection(status_code=status, headers=headers, has_body=True))
             self._write(RejectData(data=data))
+            self._is_closed = True  # there was no WebSocket, so its end is no event
             return
         chosen = next((name for name in self._terms.subprotocols if name in request.subprotocols), None)
         self._write(AcceptConnection(subprotocol=chosen, extensions=list(self._extensions())))
