@@ -82,6 +82,7 @@ class Link:
         self._connections: list[StoreConnection] = []
         self._before: tuple[str, list[int]] = ("", [])  # a run of the store, and our connections to it
         self._failures = 0
+        self._lost_why = ""
         self._opened_s = 0.0
         self._next: IDelayedCall | None = None
         self._is_closed = False
@@ -152,8 +153,8 @@ class Link:
                 return
             self._connections.append(connection)
             yield self._introduce(connection)
-        if len(self._connections) < 2:
-            raise ConnectionGone("one connection was lost while the other was on its way")
+        if len(self._connections) < 2:  # the first was lost while the second was on its way
+            raise ConnectionGone(self._lost_why)
         facts = yield self._examine()
         run, ids = self._before
         if run == facts.run:
@@ -278,6 +279,7 @@ class Link:
             if self.is_open:
                 self._fell(why)
             else:
+                self._lost_why = why
                 self._drop()
 
     def _look(self) -> None:
