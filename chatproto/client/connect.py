@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
@@ -14,6 +15,7 @@ from twisted.internet.task import react
 
 from chatproto.client.address import DEFAULT_PORT, Address, parse_address
 from chatproto.client.ends import Ended, ExitCode, on_signals
+from chatproto.client.login import SECRET_VARIABLE, NoSecret, credentials_of
 from chatproto.text import tame
 from chatproto.version import __version__
 
@@ -46,7 +48,17 @@ def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="HOST[:PORT]",
         help=f"the server, port {DEFAULT_PORT} by default; or ws://HOST[:PORT]/chat, or wss:// with TLS",
     )
-    parser.add_argument("--nick", metavar="NAME", help="the nickname to have; your login name unless given")
+    parser.add_argument(
+        "--nick",
+        metavar="NAME",
+        help="the nickname to have; unless given the account's name, or else your login name here",
+    )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help=f"the account to log in to; its secret is asked for, if {SECRET_VARIABLE} in the environment "
+        "does not tell it",
+    )
     parser.add_argument(
         "--room", action="append", metavar="ROOM", help="a room to enter; may be given several times"
     )
@@ -57,9 +69,15 @@ def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     chosen = parser.parse_args(argv)
     if chosen.nick is None:
-        chosen.nick = _login_name()
+        chosen.nick = chosen.user or _login_name()
         if chosen.nick is None:
             parser.error("you have no login name; --nick NAME says what to be called")
+    chosen.credentials = None
+    if chosen.user is not None:
+        try:
+            chosen.credentials = credentials_of(chosen.user)
+        except NoSecret as error:
+            parser.error(str(error))
     return chosen
 
 
@@ -114,7 +132,10 @@ async def run(reactor: Any, chosen: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script; `--help` lists the exit codes."""
-    chosen = options(argv)
+    try:
+        chosen = options(argv)
+    except KeyboardInterrupt:  # instead of the secret
+        raise SystemExit(128 + signal.SIGINT) from None
     were_blocking = [fd for fd in (0, 1, 2) if os.get_blocking(fd)]
     try:
         react(run, (chosen,))

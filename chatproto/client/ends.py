@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, DNSLookupError
 
 from chatproto.client.outcomes import CannotConnect, Disconnected, Refused
+from chatproto.wire.errors import ErrorCode
 
 __all__ = ["Ended", "ExitCode", "end_of", "on_signals"]
 
@@ -46,7 +47,8 @@ def end_of(error: BaseException, place: str) -> Ended:
         case CannotConnect() | ConnectError() | DNSLookupError():
             return Ended(ExitCode.NO_CONNECTION, f"no connection to {place}: {_phrase(error)}")
         case Refused():
-            return Ended(ExitCode.REFUSED, f"refused by {place}: {error.text}")
+            how = "; --user NAME does" if error.code == ErrorCode.LOGIN_REQUIRED else ""
+            return Ended(ExitCode.REFUSED, f"refused by {place}: {error.text}{how}")
         case Disconnected():
             return Ended(ExitCode.NO_CONNECTION, str(error))
         case ValueError():

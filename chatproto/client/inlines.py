@@ -15,6 +15,7 @@ from chatproto.client.commands import Commands
 from chatproto.client.ends import Ended, ExitCode, end_of
 from chatproto.client.events import ChatEvents
 from chatproto.client.jsonlines import JsonEvents, JsonRequests
+from chatproto.client.login import Credentials, log_in
 from chatproto.client.outcomes import Refused
 from chatproto.client.plain import PlainScreen
 from chatproto.client.standardio import Lines, Taker
@@ -40,6 +41,7 @@ class Participant(ChatEvents):
         self.reactor = reactor
         self._place = place_of(chosen.address)
         self._rooms: list[str] = chosen.room or [""]
+        self._credentials: Credentials | None = chosen.credentials
         self._ended: Ended | None = None
         self._had_session = False
         self.client = ChatClient(endpoint_at(reactor, chosen.address), chosen.nick, self, clock=reactor)
@@ -66,6 +68,7 @@ class Participant(ChatEvents):
         self.client.start()
         try:
             await self.client.when_connected(max_attempts=1)
+            await log_in(self.client, self._credentials, self)
             for room in self._rooms:
                 await self.taker.enter(room)
         except Exception as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from chatproto.client.ends import Ended
 from chatproto.client.terminal.completion import Completion
 from chatproto.client.terminal.editor import Editor
 from chatproto.client.terminal.panel import Panel
@@ -74,8 +75,8 @@ class Desk:
         """Whether the terminal is looked at, as far as it tells."""
         self.epoch = 0
         """The server's, as it was told last."""
-        self.finished: Deferred[int] = Deferred()
-        """Fires with the exit code."""
+        self.finished: Deferred[Ended] = Deferred()
+        """Fires with how the program ends."""
         self.size = (80, 24)
         """Columns and rows."""
         self.body_rows = 20
@@ -139,10 +140,11 @@ class Desk:
             if not place.is_private
         }
 
-    def finish(self, code: int) -> None:
-        """End the program with that exit code."""
+    def finish(self, ended: Ended) -> None:
+        """End the program."""
         if not self.finished.called:
-            self.finished.callback(code)
+            # Not by its errback, though it is an exception: to have had enough is none.
+            self.finished.callback(ended)
 
     @staticmethod
     def now_ms() -> int:

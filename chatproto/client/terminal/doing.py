@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from chatproto.client.client import ChatClient
+from chatproto.client.ends import Ended, end_of
 from chatproto.client.outcomes import Disconnected, Entered, Refused, TooManyWaiting
 from chatproto.client.plain import ACTION, names
 from chatproto.client.terminal.desk import Desk, Question
@@ -103,6 +104,7 @@ class Doing:
             if refusal.code in _NICK_ERRORS and not self._client.open:
                 self.ask_nick(refusal, [room])
                 return
+            self._end_if_kept_out(refusal)
             raise
         self._entered(entered, is_shown)
 
@@ -137,11 +139,17 @@ class Doing:
 
     def gave_up(self, refusal: Refused) -> None:
         """The server does not take one back."""
+        self._end_if_kept_out(refusal)
         rooms = [place.name for place in self._desk.places.all if not place.is_private]
         for place in self._desk.places.all:
             if not place.is_private:
                 place.transcript.note("the server does not let you back", self._desk.now_ms())
         self.ask_nick(refusal, rooms or [""])
+
+    def _end_if_kept_out(self, refusal: Refused) -> None:
+        """Where one has to log in: that is done when the program starts."""
+        if refusal.code == ErrorCode.LOGIN_REQUIRED:
+            self._desk.finish(end_of(refusal, self._desk.server))
 
     def _entered(self, entered: Entered, is_shown: bool) -> None:
         desk = self._desk
@@ -294,7 +302,7 @@ class Doing:
             desk.hint = f"{count} not acknowledged by the server and would be lost; the same again quits"
             desk.changed()
             return
-        desk.finish(code)
+        desk.finish(Ended(code))
 
     # --- what goes wrong ------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from chatproto.client.address import endpoint_at, place_of
 from chatproto.client.client import ChatClient
 from chatproto.client.ends import Ended, ExitCode, end_of
+from chatproto.client.login import Credentials, log_in
 from chatproto.client.outcomes import Refused
 from chatproto.client.terminal.desk import Desk, Line
 from chatproto.client.terminal.display import Display
@@ -39,6 +40,7 @@ class FullScreen(Hearing):
         self._reactor = reactor
         self._place = place_of(chosen.address)
         self._rooms: list[str] = chosen.room or [""]
+        self._credentials: Credentials | None = chosen.credentials
         self._ended: Ended | None = None
         self.desk = Desk(self._place, chosen.nick, reactor)
         self.desk.bell = not chosen.no_bell
@@ -70,6 +72,7 @@ class FullScreen(Hearing):
         self.client.start()
         try:
             await self.client.when_connected(max_attempts=1)
+            await log_in(self.client, self._credentials, self)
         except Exception as error:
             return self._ended or end_of(error, self._place)
         finally:
@@ -86,7 +89,7 @@ class FullScreen(Hearing):
         countdown.start(1.0)
         try:
             self.doing.begin(self._rooms)
-            code = await self.desk.finished
+            ended = await self.desk.finished
         finally:
             watch.stop()
             countdown.stop()
@@ -95,12 +98,12 @@ class FullScreen(Hearing):
         await self.client.stop()
         if faults.first:
             print(faults.first, file=sys.stderr)
-        return self._ended or Ended(code)
+        return self._ended or ended
 
     def end(self, code: int, sentence: str = "") -> Deferred[None]:
         """Come to an end soon."""
         self._ended = self._ended or Ended(code, sentence)
-        self.desk.finish(code)
+        self.desk.finish(self._ended)
         return self.client.stop()
 
     def _gone(self) -> None:

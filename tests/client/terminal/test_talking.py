@@ -435,7 +435,7 @@ class TestNicknames:
 class TestEnding:
     def end(self, counter: Counter) -> list[int]:
         codes: list[int] = []
-        counter.desk.finished.addCallback(codes.append)
+        counter.desk.finished.addCallback(lambda ended: codes.append(ended.code))
         return codes
 
     @pytest.mark.parametrize(("keys", "code"), [(["ctrl d"], 0), (["ctrl c"], 130)])
