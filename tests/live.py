@@ -52,7 +52,12 @@ class Server:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
-        self.port = self._wait_for_port()
+        try:
+            self.port = self._wait_for_port()
+        except BaseException:  # nobody else would end it
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -223,6 +228,37 @@ def unix_socket(path: Path) -> socket.socket:
     plain.settimeout(PATIENCE_S)
     plain.connect(str(path))
     return plain
+
+
+_kept: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """A port of loopback for a program to listen on, which no other gets while this process runs.
+
+    It stays bound here: who listens there sets SO_REUSEADDR, and neither who wants any port nor who connects
+    from one is given it.
+    """
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    plain.bind(("127.0.0.1", 0))
+    _kept.append(plain)
+    port: int = plain.getsockname()[1]
+    return port
+
+
+def listens(place: int | Path) -> bool:
+    """Whether somebody listens at a port of loopback, or at a Unix socket."""
+    try:
+        if isinstance(place, int):
+            socket.create_connection(("127.0.0.1", place), timeout=PATIENCE_S).close()
+        else:
+            unix_socket(place).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except ConnectionError:
+        return True  # until a moment ago: who waited to be taken up is reset when the listener goes
+    return True
 
 
 def patiently(every_s: float = 0.02) -> Iterator[None]:

@@ -102,7 +102,7 @@ def test_in_several_processes_the_same_is_said(tmp_path: Path) -> None:
 
 def test_there_a_test_that_hangs_ends_its_process_and_has_failed(tmp_path: Path) -> None:
     (tmp_path / "test_hang.py").write_text("import time\ndef test_hang(): time.sleep(600)\n")
-    timeout = ("-o", "faulthandler_timeout=1", "-o", "faulthandler_exit_on_timeout=true")
+    timeout = ("-o", "faulthandler_timeout=5", "-o", "faulthandler_exit_on_timeout=true")
     code, lines = run(tmp_path, "-n", "2", "--dist", "worksteal", *timeout)
     assert code == 1
     assert "1 failed, 1 passed, 3 skipped, 1 xfailed" in lines[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import ssl
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live import Server, eventually
+from live import Server, eventually, free_port, listens
 from net.certificate import write_certificate
 from websockets import ConnectionClosed, InvalidStatus, Origin
 from websockets.sync.client import ClientConnection, connect, unix_connect
@@ -77,7 +76,7 @@ def test_the_site_of_the_readme_has_a_chat_in_it() -> None:
         place = f"{folder}/site"
         shown = shown.replace("tcp:8080:interface=127.0.0.1", f"unix:{place}")
         with running("-c", f"{shown}\nreactor.run()\n"):
-            eventually(lambda: os.path.exists(place))
+            eventually(lambda: listens(Path(place)))
             with unix_connect(place, "ws://localhost/chat") as peer:
                 talk_over_websocket(peer)
 
@@ -86,12 +85,11 @@ def test_the_example_site_has_a_chat_over_http_and_https_and_says_goodbye() -> N
     with tempfile.TemporaryDirectory() as folder:
         place, certificate, key = f"{folder}/site", Path(f"{folder}/cert.pem"), Path(f"{folder}/key.pem")
         write_certificate(certificate, key)
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            port = unused.getsockname()[1]
+        port = free_port()
         secure = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
         with running(str(ROOT / "examples/website.py"), f"unix:{place}", secure) as site:
-            eventually(lambda: os.path.exists(place))
+            eventually(lambda: listens(Path(place)))
+            eventually(lambda: listens(port))
             with unix_connect(place, "ws://localhost/chat", origin=Origin("http://localhost")) as peer:
                 talk_over_websocket(peer)
             with pytest.raises(InvalidStatus) as refused:
@@ -118,14 +116,16 @@ def test_the_application_with_a_chat_in_it_runs_and_says_something_into_the_room
     with tempfile.TemporaryDirectory() as folder:
         site, chat = f"{folder}/site", f"{folder}/chat"
         with running(str(ROOT / "examples/embed.py"), f"unix:{site}", f"unix:{chat}"):
-            eventually(lambda: os.path.exists(chat) and os.path.exists(site))
+            eventually(lambda: listens(Path(chat)) and listens(Path(site)))
             with socket.socket(socket.AF_UNIX) as person:
                 person.settimeout(30)
                 person.connect(chat)
                 person.sendall(b"ann\n")
                 heard = b""
                 while b"deploy: build 17 is live" not in heard:
-                    heard += person.recv(4096)
+                    data = person.recv(4096)
+                    assert data, heard
+                    heard += data
 
 
 def test_the_bot_answers_who_says_its_name(server: Server) -> None:
@@ -141,7 +141,7 @@ def test_the_echo_of_the_readme_sends_back_what_a_client_says() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = f"{folder}/echo"
         with running("-c", shown.replace("tcp:9001:interface=127.0.0.1", f"unix:{place}")):
-            eventually(lambda: os.path.exists(place))
+            eventually(lambda: listens(Path(place)))
             with unix_connect(place, "ws://localhost/") as peer:
                 peer.send("hello")
                 assert peer.recv(timeout=30) == "hello"

@@ -102,7 +102,7 @@ class TestTerminal:
             except OSError:  # its end
                 break
             shown += data
-            if data.rstrip().endswith((b"password:", b"once more:")) and typing:
+            if shown.endswith((b"password: ", b"once more: ")) and typing:
                 os.write(terminal, f"{typing.pop(0)}\n".encode())
         _, status = os.waitpid(pid, 0)
         os.close(terminal)

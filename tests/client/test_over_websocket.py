@@ -12,8 +12,9 @@ from typing import Any
 import client.test_against_server as plain
 import pytest
 from client.test_against_server import reactor, until
-from live import Server
+from live import PATIENCE_S, Server
 from net.certificate import write_certificate
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
@@ -79,12 +80,17 @@ class Slowly(OverWebSocket, plain.Slowly):
 class WhereThereIsNoChat(TestCase):
     """Each is one sentence, or the end of one."""
 
-    timeout = 60
+    timeout = 4 * PATIENCE_S
 
     def listen(self, factory: Any) -> int:
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
+        self.addCleanup(self.close, port)
         return int(port.getHost().port)
+
+    async def close(self, port: Any) -> None:
+        await maybeDeferred(port.stopListening)
+        # That the client has gone is seen in one turn or another.
+        await until(lambda: not [one for one in reactor.getReaders() if getattr(one, "server", None) is port])
 
     async def why(self, url: str) -> str:
         client = ChatClient(url, "ann")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from live import Server, eventually
+from live import Server, eventually, free_port, listens
 from page.people import Person, say
 from playwright.sync_api import Browser, expect
 
@@ -89,12 +88,10 @@ def test_somebody_s_own_page_talks_by_chat_js(chromium: Browser, subprotocol: st
 
 
 def test_the_page_works_below_a_path_of_another_site(person: Callable[..., Person]) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     site = subprocess.Popen([sys.executable, str(EXAMPLE), f"tcp:{port}:interface=127.0.0.1"])
     try:
-        eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        eventually(lambda: listens(port))
         ann = person("ann", url=f"http://127.0.0.1:{port}/talk")
         assert ann.page.url.startswith(f"http://127.0.0.1:{port}/talk/")
         bob = person("bob", url=f"http://127.0.0.1:{port}/talk/")

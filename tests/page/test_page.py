@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from live import Server
+from live import Server, patiently
 from page.cable import Cable
 from page.people import Person, say
 from playwright.sync_api import expect
@@ -320,10 +320,10 @@ class TestHistory:
         assert before is not None
         assert after is not None
         assert abs(after["y"] - before["y"]) <= 2
-        for _ in range(20):
+        for _ in patiently():
             ann.log.evaluate("log => { log.scrollTop = 0 }")
-            ann.page.wait_for_timeout(50)
-        expect(first).to_contain_text("message 1")
+            if ann.texts[0] == "message 1":
+                break
         assert ann.texts == [f"message {n}" for n in range(1, 301)]
         expect(ann.log.locator(".loading")).to_have_count(0)
 
@@ -335,11 +335,10 @@ class TestHistory:
         # All of it can still be read.
         ann.log.evaluate("log => { log.scrollTop = 0 }")
         first = ann.log.locator(".message .text").first
-        for _ in range(60):
+        for _ in patiently():
             if first.inner_text() == "message 1":
                 break
             ann.log.evaluate("log => { log.scrollTop = 0 }")
-            ann.page.wait_for_timeout(50)
         expect(first).to_have_text("message 1")
         ann.page.keyboard.press("Escape")
         ann.sees_last("message 900")
@@ -379,11 +378,10 @@ class TestHistory:
         expect(needle).to_be_in_viewport()
         expect(ann.log.locator(".message", has_text="message 49")).to_be_in_viewport()
         # From there one reads on to the newest without a gap.
-        for _ in range(60):
+        for _ in patiently():
             if ann.texts[-1] == "more 299":
                 break
             ann.log.evaluate("log => { log.scrollTop = log.scrollHeight }")
-            ann.page.wait_for_timeout(50)
         texts = ann.texts
         assert texts[texts.index("a needle") :] == ["a needle", *(f"more {n}" for n in range(1, 300))]
         say(bob, "live again")

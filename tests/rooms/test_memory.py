@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
+from wire.allocated import traced
 
 from chatproto.rooms.hub import Hub
 from chatproto.wire.messages import Join, Message
@@ -47,13 +48,10 @@ def test_somebody_in_a_room_is_a_few_small_objects_to_the_hub() -> None:
 
     let_in(0, 100)
     gc.collect()
-    tracemalloc.start(1)
-    try:
+    with traced():
         before = tracemalloc.get_traced_memory()[0]
         let_in(100, PEOPLE)
         gc.collect()
         each = (tracemalloc.get_traced_memory()[0] - before) / PEOPLE
-    finally:
-        tracemalloc.stop()
     assert len(hub.nicks) == 100 + PEOPLE
     assert each < MOST_BYTES, f"{each:.0f} bytes each"

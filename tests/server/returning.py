@@ -12,7 +12,6 @@ import random
 import re
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forms import Json
+from live import free_port
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -202,9 +202,7 @@ class Talker:
 async def run(n: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     per_s = max(40, min(500, n))
     people: list[Person] = [Client(kind, number, port) for kind in ("frames", "bin") for number in range(n)]
     people += [Plain(kind, number, port) for kind in ("json", "lines") for number in range(n)]

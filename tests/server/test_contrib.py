@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from live import PATIENCE_S, Framed, Server, eventually, patiently
+from live import PATIENCE_S, Framed, Server, eventually, free_port, listens, patiently
 from net.certificate import write_certificate
 from server.activation import as_systemd_starts
 from shared.store import Store
@@ -41,13 +41,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not here")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as plain:
-        plain.bind(("127.0.0.1", 0))
-        port: int = plain.getsockname()[1]
-        return port
 
 
 def adapted(name: str, *changes: tuple[str, str]) -> str:
@@ -72,14 +65,6 @@ def running(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def context() -> ssl.SSLContext:
@@ -187,15 +172,19 @@ class TestCaddy:
 def has_certificate(port: int) -> bool:
     try:
         page_of(port)
-    except ssl.SSLError:
+    except (ssl.SSLError, ConnectionError):
         return False
     return True
 
 
 class TestHAProxy:
     @pytest.fixture
-    def proxied(self, tmp_path: Path) -> Iterator[tuple[Server, int, int]]:
-        """A chat, and the two ports of a HAProxy before it: with TLS, and without."""
+    def proxied(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Server, int, int]]:
+        """A chat, and the two ports of a HAProxy before it: with TLS, and without.
+
+        The parameter is how often, and within which time, the chat says that it is ready.
+        """
+        every = getattr(request, "param", "2s")
         haproxy, tls, plain = program("haproxy"), free_port(), free_port()
         write_certificate(tmp_path / "certificate", tmp_path / "key")
         both = (tmp_path / "certificate").read_text() + (tmp_path / "key").read_text()
@@ -210,7 +199,7 @@ class TestHAProxy:
                     ("bind :9000", f"bind 127.0.0.1:{plain}"),
                     ("/etc/haproxy/chat.example.pem", str(tmp_path / "both.pem")),
                     ("server chat 127.0.0.1:9001", f"server chat 127.0.0.1:{server.port}"),
-                    ("inter 2s", "inter 100ms"),
+                    ("inter 2s", f"inter {every}"),
                 )
             )
             with running(tmp_path / "log", haproxy, "-db", "-f", str(config)):
@@ -245,6 +234,7 @@ class TestHAProxy:
         assert addresses(server, "frames") == ["127.0.0.9", "127.0.0.9"]
         assert addresses(server, "lines") == ["127.0.0.1"]
 
+    @pytest.mark.parametrize("proxied", ["100ms"], indirect=True)
     def test_sends_nobody_to_a_chat_that_is_not_ready(self, proxied: tuple[Server, int, int]) -> None:
         server, _, plain = proxied
         eventually(lambda: outcome(plain) == "answered")
@@ -258,14 +248,14 @@ class TestHAProxy:
 
 def outcome(port: int) -> str:
     """What becomes of who comes to a proxy and pings; if no chat is ready, they are closed at once."""
-    with socket.create_connection(("127.0.0.1", port), timeout=1) as plain:
-        try:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as plain:
             plain.sendall(bytes.fromhex("00000009 08 0011223344556677"))
             return "answered" if plain.recv(100) else "closed"
-        except ConnectionError:
-            return "closed"
-        except TimeoutError:
-            return "silence"
+    except ConnectionError:
+        return "closed"
+    except TimeoutError:
+        return "silence"
 
 
 class TestSystemd:

@@ -266,18 +266,18 @@ class TestDrain:
             assert "Traceback" not in server.log()
 
     def test_one_can_still_look_and_cannot_ask_for_it_twice(self) -> None:
-        with Server() as server:
-            deaf = server.join("deaf")  # never closes its side
+        with Server("--close-timeout-s", "600") as server:
+            deaf = server.join("deaf")  # does not close its side
             control, other = Control(server), Control(server)
-            control.send(do="drain", within_s=4)
-            assert control.row() == {"connections": 1, "within_s": 4}
+            control.send(do="drain", within_s=600)
+            assert control.row() == {"connections": 1, "within_s": 600}
             deaf.until(Goodbye)
             assert other.ask(do="status")[1]["done"]["state"] == "going"
             assert other.refusal(do="drain") == "the server is ending already"
             assert "is ending" in ctl(server, "status").output
+            deaf.close()
             assert control.line() == {"done": {"text": "the server has ended"}}
             assert (control.line(), other.line()) == ({}, {})
-            deaf.close()
 
     def test_cuts_off_who_is_there_when_the_time_is_over(self) -> None:
         with Server("--drain-timeout-s", "600", "--close-timeout-s", "600") as server:

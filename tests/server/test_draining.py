@@ -17,20 +17,13 @@ from pathlib import Path
 
 import pytest
 from forms import Binary, Json
-from live import PATIENCE_S, Framed, Server, eventually, patiently
+from live import PATIENCE_S, Framed, Server, eventually, listens, patiently
 
 from chatproto.wire.messages import Ack, Chat, End, Error, Goodbye, Join, Joined, Leave, Ping, Pong, Say
 
 MEMORY = ("--history", "memory")
 LONG = ("--drain-timeout-s", "300", "--close-timeout-s", "300")
-
-
-def listens(server: Server) -> bool:
-    try:
-        server.raw().close()
-    except ConnectionRefusedError:
-        return False
-    return True
+PATIENT = ("--history-lock-timeout-s", "300", *LONG)
 
 
 def somebody_deaf(server: Server) -> socket.socket:
@@ -48,7 +41,7 @@ def somebody_deaf(server: Server) -> socket.socket:
 class TestWhatWasSaid:
     def test_is_acknowledged_though_the_history_takes_its_time(self, tmp_path: Path) -> None:
         path = tmp_path / "chat.sqlite"
-        with Server("--history", str(path)) as server:
+        with Server("--history", str(path), *PATIENT) as server:
             ann, bob = server.join("ann"), server.join("bob")
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")  # nothing can be committed meanwhile
@@ -56,7 +49,7 @@ class TestWhatWasSaid:
                 ann.until(Pong)
                 assert not ann.of(Ack)
                 server.process.send_signal(signal.SIGTERM)
-                eventually(lambda: not listens(server))
+                eventually(lambda: not listens(server.port))
                 ann.send(Say(999, "", "too late"))
                 assert not ann.of(Goodbye)
                 other.execute("ROLLBACK")
@@ -73,7 +66,7 @@ class TestWhatWasSaid:
 
     def test_is_heard_from_who_has_gone_since(self, tmp_path: Path) -> None:
         path = tmp_path / "chat.sqlite"
-        with Server("--history", str(path)) as server:
+        with Server("--history", str(path), *PATIENT) as server:
             ann, bob = server.join("ann"), server.join("bob")
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
@@ -81,7 +74,7 @@ class TestWhatWasSaid:
                 ann.until(Pong)
                 ann.reset()
                 server.process.send_signal(signal.SIGTERM)
-                eventually(lambda: not listens(server))
+                eventually(lambda: not listens(server.port))
                 other.execute("ROLLBACK")
             told = [message for message in bob.until_closed() if not isinstance(message, Joined)]
             assert [message.type for message in told] == ["chat", "left", "goodbye"]
@@ -147,7 +140,7 @@ class TestGoodbye:
                 browser.sendall(request * 40)  # more than the kernel takes at once
                 received = browser.recv(1)
                 server.process.send_signal(signal.SIGTERM)
-                eventually(lambda: not listens(server))
+                eventually(lambda: not listens(server.port))
                 while data := browser.recv(2**16):
                     received += data
             head, _, _ = received.partition(b"\r\n\r\n")
@@ -158,7 +151,7 @@ class TestGoodbye:
         with Server(*MEMORY) as server, server.raw() as silent, server.raw() as late:
             ann = server.join("ann")
             server.process.send_signal(signal.SIGTERM)
-            eventually(lambda: not listens(server))
+            eventually(lambda: not listens(server.port))
             late.sendall(b"\0\0\0\x09\x08" + bytes(8))
             for plain in (late, silent):
                 received = b""

@@ -142,6 +142,7 @@ class TestRealServer:
     def test_connections_by_face(self, server: Server) -> None:
         before = figures(server.port)
         silent, lines = server.raw(), server.raw()
+        silent.sendall(b"GET / HTTP/1.1\r\n")  # and no more of it; without a byte it becomes a person soon
         lines.sendall(b"liner\n")
         clients = [
             Framed(server.port),
@@ -154,7 +155,7 @@ class TestRealServer:
         eventually(lambda: figures(server.port)["chat_people"] == before["chat_people"] + 4)
         after = figures(server.port)
         more = {face: after[f'chat_connections{{face="{face}"}}'] for face in FACES}
-        # The one that asks is one, and the one that has said nothing yet.
+        # The one that asks is one, and the one that has not said yet what it wants.
         assert more == {"frames": 1, "lines": 1, "websocket-bin": 1, "websocket-json": 1, "none": 2}
         assert after["chat_sessions_total"] - before["chat_sessions_total"] == 4
         for plain in (silent, lines):

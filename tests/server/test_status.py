@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from live import PATIENCE_S, Framed, Server, eventually, patiently
+from live import PATIENCE_S, Framed, Server, eventually, free_port, listens, patiently
 from server.asking import ask, figures
 
 from chatproto.wire.messages import Ack, End, Error, Join, Joined, Say
@@ -68,26 +68,16 @@ def behind_nginx(server: Server, folder: Path) -> Iterator[int]:
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if nginx is None:
         pytest.skip("nginx is not here")
-    with socket.socket() as plain:
-        plain.bind(("127.0.0.1", 0))
-        port: int = plain.getsockname()[1]
+    port = free_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(NGINX.format(folder=folder, port=port, chat=server.port))
     process = subprocess.Popen([nginx, "-c", str(configuration)], stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: is_taken(port), "nginx does not listen")
+        eventually(lambda: listens(port), "nginx does not listen")
         yield port
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
-
-
-def is_taken(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def proxied(server: Server, client: str, request: bytes) -> bytes:
@@ -235,11 +225,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk(server: Server, path: Path) -> Iterator[None]:
-    """No file of the server's grows any more."""
-    size_bytes = path.stat().st_size
+def full_disk(server: Server) -> Iterator[None]:
+    """No byte of the server's goes into a file any more, not even one that a trial writes."""
     pid = server.process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     try:
         yield
     finally:
@@ -255,7 +244,7 @@ class TestReadiness:
             ann.send(Say(1, "", "x"))
             ann.until(Ack)
             assert ask(server.port, "/readyz").status == 200
-            with locked(path) if trouble == "locked" else full_disk(server, path):
+            with locked(path) if trouble == "locked" else full_disk(server):
                 for id in range(2, 1_000):
                     ann.send(Say(id, "", "a secret " * 400))
                     ann.gather(lambda: bool(answers(ann, id)), "an answer")  # noqa: B023
@@ -277,7 +266,8 @@ class TestReadiness:
     def test_is_over_while_the_server_ends_as_long_as_that_takes(self, tmp_path: Path) -> None:
         status = tmp_path / "status"
         with Server(
-            *("--status", f"unix:{status}", "--close-timeout-s", "20", "--max-messages-per-s", "0")
+            *("--status", f"unix:{status}", "--max-messages-per-s", "0"),
+            *("--close-timeout-s", "600", "--drain-timeout-s", "600"),
         ) as server:
             talker = server.join("talker")
             deaf = Framed(server.raw(receive_buffer_bytes=4_096))

@@ -88,7 +88,7 @@ SECRET = "swordfish"
 
 
 def test_never_shows_what_is_said_nor_a_secret(shared: Server) -> None:
-    ann, bob = shared.connect(), shared.join("bob", "quiet")
+    bob, ann = shared.join("bob", "quiet"), shared.connect()
     ann.send(Ping(1))
     ann.until(Pong)
     rows = Control(shared).ask(do="connections")[0]

@@ -11,7 +11,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from wire.allocated import assert_nothing_lost_or_kept, kept_bytes, peak_bytes
+from wire.allocated import assert_nothing_lost_or_kept, kept_bytes, peak_bytes, traced
 from wire.streams import (
     CLASSES,
     CLIENT_CLASSES,
@@ -57,14 +57,11 @@ class TestAllocation:
         pieces = list(one_by_one(framed(b"\xfe" * 65_535)))
         decoder = FrameDecoder(Side.CLIENT)
         grown = []
-        tracemalloc.start()
-        try:
+        with traced():
             for piece in [b"", b"", *pieces]:
                 before = tracemalloc.get_traced_memory()[0]
                 decoder.receive(piece)
                 grown.append(tracemalloc.get_traced_memory()[0] - before)
-        finally:
-            tracemalloc.stop()
         moved = [size for size in grown[2:] if size != grown[1]]  # other than when nothing was received
         assert 10 < len(moved) < 200
 
@@ -82,15 +79,12 @@ class TestAllocation:
     def test_a_finished_tail_is_given_back(self) -> None:
         frame = framed(b"\xfe" * 1_000_000)
         decoder = FrameDecoder(Side.CLIENT, MOST)
-        tracemalloc.start()
-        try:
+        with traced():
             before = tracemalloc.get_traced_memory()[0]
             decoder.receive(frame[:-1])
             assert tracemalloc.get_traced_memory()[0] - before > 1_000_000
             decoder.receive(frame[-1:])
             assert tracemalloc.get_traced_memory()[0] - before < 1_000
-        finally:
-            tracemalloc.stop()
 
 
 class TestLeaks:

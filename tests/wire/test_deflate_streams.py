@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire.allocated import traced
 from wire.deflation import BITS_C, BITS_S, NCT_C, NCT_S, PLAIN, WINDOWS, accepted, agreed, spelled
 from wire.streams import cuts
 
@@ -235,14 +236,11 @@ class TestInflater:
         frames = cut_every(bomb, frame_bytes)
         inflater = Inflater(15, takes_over)
         gc.collect()
-        tracemalloc.start()
-        try:
+        with traced():
             before_bytes = tracemalloc.get_traced_memory()[0]
             with pytest.raises(InflateError) as caught:
                 inflated_as_kept(inflater, frames, MIB)
             peak_bytes = tracemalloc.get_traced_memory()[1] - before_bytes
-        finally:
-            tracemalloc.stop()
         assert caught.value.code == 1009
         assert peak_bytes < most_mib * MIB
 
@@ -258,12 +256,9 @@ class TestInflater:
         data = Deflater(15, False).compress(NOISE * 3_000)
         assert len(data) < MIB
         gc.collect()
-        tracemalloc.start()
-        try:
+        with traced():
             message = Inflater(15, False).decompress(data, 16 * MIB)
             peak_bytes = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
         assert message == NOISE * 3_000
         assert peak_bytes < 2 * len(message) + MIB
 
@@ -376,23 +371,29 @@ class TestIdleConnection:
     N_CONNECTIONS = 100
 
     def kept_bytes(self, agreement: Deflate, messages: list[bytes]) -> float:
-        """What the streams of one connection keep after *messages* have gone to and fro."""
+        """What the streams of one connection keep after *messages* have gone to and fro.
+
+        The least of some measurements: zlib works without the interpreter's lock, and other threads then add
+        what they allocate.
+        """
         deflated = [Deflater(15, False).compress(message) for message in messages]
         agreement.deflater(is_client=False).compress(TEXT)  # what is shared is there before
-        gc.collect()
-        tracemalloc.start()
-        try:
-            before_bytes = tracemalloc.get_traced_memory()[0]
-            connections = []
-            for _ in range(self.N_CONNECTIONS):
-                deflater, inflater = agreement.deflater(is_client=False), agreement.inflater(is_client=False)
-                for message, data in zip(messages, deflated, strict=True):
-                    deflater.compress(message)
-                    inflated(inflater, [data])
-                connections.append((deflater, inflater))
-            return (tracemalloc.get_traced_memory()[0] - before_bytes) / self.N_CONNECTIONS
-        finally:
-            tracemalloc.stop()
+        least_bytes = float("inf")
+        for _ in range(3):
+            gc.collect()
+            with traced():
+                before_bytes = tracemalloc.get_traced_memory()[0]
+                connections = []
+                for _ in range(self.N_CONNECTIONS):
+                    deflater = agreement.deflater(is_client=False)
+                    inflater = agreement.inflater(is_client=False)
+                    for message, data in zip(messages, deflated, strict=True):
+                        deflater.compress(message)
+                        inflated(inflater, [data])
+                    connections.append((deflater, inflater))
+                kept_bytes = tracemalloc.get_traced_memory()[0] - before_bytes
+            least_bytes = min(least_bytes, kept_bytes / self.N_CONNECTIONS)
+        return least_bytes
 
     def test_keeps_no_stream_without_takeover(self) -> None:
         assert self.kept_bytes(Deflate(client_no_context_takeover=True), [TEXT, NOISE]) < 256

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire.allocated import traced
 from wire.streams import cuts, in_two, one_by_one
 
 from chatproto.wire.lines import LineDecoder, LineFault, Signal
@@ -364,11 +365,10 @@ class TestAnyBytes:
     def test_a_subnegotiation_without_end_is_not_kept(self) -> None:
         decoder = LineDecoder(4_096)
         decoder.receive(bytes([IAC, WILL, 31, IAC, SB]))
-        tracemalloc.start()
-        for _ in range(1_000):
-            decoder.receive(b"x" * 1_000)
-        kept_bytes = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
+        with traced():
+            for _ in range(1_000):
+                decoder.receive(b"x" * 1_000)
+            kept_bytes = tracemalloc.get_traced_memory()[0]
         assert kept_bytes < 10_000
 
     def test_a_line_without_end_is_not_kept(self) -> None:

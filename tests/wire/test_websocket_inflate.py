@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire.allocated import traced
 from wire.streams import cuts, in_two, one_by_one
 from wire.websocket_model import BINARY, CLOSE, CONTINUATION, MIB, PING, TEXT, decoded, frame
 
@@ -204,12 +205,9 @@ class TestFaults:
 
     def test_a_bomb_is_a_fault_before_it_is_memory(self, side: Side) -> None:
         stream = frame(BINARY, deflated(bytes(64 * MIB)), to=side, rsv=RSV1)
-        tracemalloc.start()
-        try:
+        with traced():
             _, fault = decoded(side, [stream], inflate=Zlib())
             peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
         assert fault is not None
         assert fault.code == 1009
         assert peak < 4 * MIB

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wire.allocated import assert_nothing_lost_or_kept, kept_bytes, peak_bytes
+from wire.allocated import assert_nothing_lost_or_kept, kept_bytes, peak_bytes, traced
 from wire.streams import one_by_one
 from wire.websocket_model import (
     BINARY,
@@ -56,8 +56,7 @@ class TestIdle:
             frame(opcode, bytes(size), fin=False) + frame(PING, b"ping") + frame(CONTINUATION, b"end")
             for size in (0, 1, 100, 70_000)
         ]
-        tracemalloc.start()
-        try:
+        with traced():
             before = tracemalloc.get_traced_memory()[0]
             for decoder in decoders:
                 for stream in streams:
@@ -65,8 +64,6 @@ class TestIdle:
                         decoder.receive(piece)
                 assert decoder.buffered_bytes == 0
             assert tracemalloc.get_traced_memory()[0] - before < 1_000
-        finally:
-            tracemalloc.stop()
 
 
 class TestAllocation:
@@ -86,12 +83,9 @@ class TestAllocation:
         for size in (100, 5_000, 300_000):
             decoder = WebSocketDecoder(Side.SERVER)
             stream = frame(opcode, bytes(MIB))[:size]
-            tracemalloc.start()
-            try:
+            with traced():
                 decoder.receive(stream)
                 assert size - 20 < tracemalloc.get_traced_memory()[0] < 2 * size + 300
-            finally:
-                tracemalloc.stop()
 
     @OPCODES
     def test_the_last_frame_takes_no_more_than_its_length(self, opcode: int) -> None:
@@ -160,14 +154,11 @@ def moves(pieces: list[bytes]) -> int:
     """In how many of *pieces* the gathered bytes were moved or given more room."""
     decoder = WebSocketDecoder(Side.SERVER)
     grown: Counter[int] = Counter()
-    tracemalloc.start()
-    try:
+    with traced():
         for piece in pieces:
             before = tracemalloc.get_traced_memory()[0]
             decoder.receive(piece)
             grown[tracemalloc.get_traced_memory()[0] - before] += 1
-    finally:
-        tracemalloc.stop()
     [(_, unmoved)] = grown.most_common(1)
     return len(pieces) - unmoved
 

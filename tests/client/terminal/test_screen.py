@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from client.terminal.teletype import ALTERNATE_SCREEN, Teletype
-from live import Framed, Server, eventually
+from live import Framed, Server, free_port, patiently
 
 from chatproto.wire.messages import Ack, Chat, Leave, Say, Tell, Told
 
@@ -95,7 +95,7 @@ def test_typing_while_others_talk(shared: Server, room: str, speakers: Speakers)
             terminal.type(word)
             bob.say(f"message {number}")
         terminal.shows("message 3", "› one two three four")
-        assert terminal.cursor == (len(terminal.typed), 15)
+        terminal.until(lambda: terminal.cursor == (len(terminal.typed), 15), "the cursor is not behind it")
         terminal.type(ENTER)
         bob.hears("one two three four")
         terminal.shows("ann │ one two three four")
@@ -207,13 +207,12 @@ def test_scrolling_goes_back_into_the_history_of_the_server(
     bob.say(*(f"old {number}" for number in range(300)))
     with teletype(shared, room) as terminal:
         terminal.shows("old 299")
-        for _ in range(60):
-            terminal.type(PAGE_UP)
+        for _ in patiently(0.05):
             terminal.read()
-            if "old 0\n" in terminal.text:
+            if "│ old 0\n" in terminal.text:
                 break
-            eventually(lambda: (terminal.read(), "on their way" not in terminal.text)[1])  # type: ignore[func-returns-value]
-        terminal.until(lambda: "│ old 0\n" in terminal.text, "the oldest message was not shown")
+            terminal.type(PAGE_UP)  # does nothing while older ones are on their way
+        terminal.shows("│ old 0\n")
         before = terminal.rows[1:12]
         bob.say("new 1", "new 2")
         terminal.shows("2 new below")
@@ -263,13 +262,9 @@ def test_where_one_left_off_is_known_the_next_time(
 
 
 class TestTheServerRestarts:
-    def restarted(self, server: Server) -> Server:
-        port = server.port
-        assert server.stop() == 0
-        return Server("--listen", f"tcp:{port}:interface=127.0.0.1")
-
     def test_it_comes_back_and_says_what_was_not_acknowledged(self, speakers: Speakers) -> None:
-        with Server() as server, teletype(server, "lobby") as terminal:
+        listen = ("--listen", f"tcp:{free_port()}:interface=127.0.0.1")
+        with Server(*listen) as server, teletype(server, "lobby") as terminal:
             bob = speakers(server, "bob", "lobby")
             bob.say("before")
             bob.leave()
@@ -278,7 +273,7 @@ class TestTheServerRestarts:
             terminal.shows("the connection is lost", "trying again")
             terminal.type("said without a connection", ENTER)
             terminal.shows("said without a connection …", "1 not acknowledged")
-            with Server("--listen", f"tcp:{server.port}:interface=127.0.0.1") as again:
+            with Server(*listen) as again:
                 terminal.shows("connected again", "● 127.0.0.1")
                 terminal.until(lambda: "not acknowledged" not in terminal.text, "it was not acknowledged")
                 eve = again.join("eve", "lobby", limit=10)
@@ -310,9 +305,7 @@ class TestEnding:
             assert terminal.ended() == 129
 
     def test_the_terminal_is_not_touched_where_there_is_no_server(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            number = taken.getsockname()[1]
-        with Teletype(f"127.0.0.1:{number}", "--nick", "ann") as terminal:
+        with Teletype(f"127.0.0.1:{free_port()}", "--nick", "ann") as terminal:
             assert terminal.ended() == 3
             assert ALTERNATE_SCREEN not in terminal.raw
             (line,) = terminal.text.split("\n", 1)[0].splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Server, patiently
+from live import Server, eventually, patiently
 
 from chatproto.wire.messages import Ack, Chat, Say
 
@@ -29,6 +30,7 @@ class Tmux:
         self._folder = tempfile.TemporaryDirectory(prefix="chatproto-test-")
         self._socket = str(Path(self._folder.name) / "tmux")
         self.run("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), *command)
+        self._program_id = int(self.run("display-message", "-p", "#{pane_pid}"))
 
     def run(self, *arguments: str) -> str:
         return subprocess.run(
@@ -72,7 +74,15 @@ class Tmux:
 
     def close(self) -> None:
         self.run("kill-server")
-        self._folder.cleanup()
+        eventually(lambda: not self._program_runs(), "the program did not end with its terminal")
+        self._folder.cleanup()  # where the program has written, as it ended, what it keeps
+
+    def _program_runs(self) -> bool:
+        try:
+            status = Path(f"/proc/{self._program_id}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return re.search(r"^State:\s*[ZX]", status, re.MULTILINE) is None
 
 
 @pytest.fixture
