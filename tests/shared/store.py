@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import hiredis
 import pytest
-from live import PATIENCE_S, patiently
+from live import PATIENCE_S, free_port, patiently
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
@@ -25,7 +25,7 @@ from chatproto.shared.address import parse_store
 from chatproto.shared.log import SharedLog
 from chatproto.shared.store import Store as SharedStore
 
-__all__ = ["PumpedSharedLog", "Sentinel", "Store", "free_port", "needs_store"]
+__all__ = ["PumpedSharedLog", "Sentinel", "Store", "needs_store"]
 
 T = TypeVar("T")
 
@@ -104,14 +104,6 @@ class Store:
                     raise ConnectionError("the store has closed")
                 reader.feed(data)
             return reply
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at the moment."""
-    with socket.socket() as plain:
-        plain.bind(("127.0.0.1", 0))
-        port: int = plain.getsockname()[1]
-        return port
 
 
 class Sentinel(Store):

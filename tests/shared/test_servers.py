@@ -8,9 +8,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from live import Framed, Server, eventually
+from live import Framed, Server, eventually, free_port
 from net.certificate import write_certificate
-from shared.store import Store, free_port, needs_store
+from shared.store import Store, needs_store
 
 from chatproto.wire.errors import ErrorCode
 from chatproto.wire.messages import Ack, Chat, End, Error, Join, Left, Roster, Say, Search, Welcome, Who

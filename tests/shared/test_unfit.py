@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from live import Server, eventually
+from live import Server, eventually, free_port
 from rooms.outlets import Failures
-from shared.store import PumpedSharedLog, Store, free_port, needs_store
+from shared.store import PumpedSharedLog, Store, needs_store
 
 from chatproto.shared import link
 

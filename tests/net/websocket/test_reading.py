@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from net.websocket.applications import Applications, Recorder
 from net.websocket.memory import Place
 from net.websocket.sockets import WebSocketCase
+from wire.allocated import peak_bytes
 from wire.streams import one_by_one
 from wire.talkers import SIDES
 from wire.websocket_model import BINARY, CLOSE, PING, TEXT, frame
@@ -187,17 +187,15 @@ class TestOneTurn:
 
 
 class TestCompressedMessages:
-    def peak_bytes(self, place: Place, data: bytes) -> int:
+    def most_bytes(self, place: Place, data: bytes) -> int:
         """How much memory it takes at once to take *data* in, and to have it delivered."""
-        tracemalloc.start()
-        before_bytes, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        place.line.send(data)
-        for _ in range(200):
-            place.turn()
-        _, peak_bytes = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return peak_bytes - before_bytes
+
+        def take() -> None:
+            place.line.send(data)
+            for _ in range(200):
+                place.turn()
+
+        return peak_bytes(take)
 
     @pytest.mark.parametrize("agreed", [Deflate(), Deflate(client_no_context_takeover=True)])
     def test_a_read_that_stands_for_64_mib_is_never_there_at_once(self, agreed: Deflate) -> None:
@@ -215,16 +213,16 @@ class TestCompressedMessages:
             bomb + rest + b"".join(place.frame(BINARY, bytes(2**20), deflate=True) for _ in range(count - 2))
         )
         assert len(data) < 70_000
-        peak_bytes = self.peak_bytes(place, data)
+        most_bytes = self.most_bytes(place, data)
         assert sizes == [2**20] * count
         assert count > 50
-        assert peak_bytes < 8 * 2**20
+        assert most_bytes < 8 * 2**20
 
     def test_nor_where_nobody_gets_it_any_more(self) -> None:
         place = Place(Side.SERVER, limits=LIMITS, agreed=Deflate())
         place.transport.loseConnection()
         data = b"".join(place.frame(BINARY, bytes(2**20), deflate=True) for _ in range(60))
-        assert self.peak_bytes(place, data) < 8 * 2**20
+        assert self.most_bytes(place, data) < 8 * 2**20
         assert place.application.heard == []
 
 
