@@ -60,11 +60,11 @@ class TestRetention:
         assert store.ask("XLEN", stream_key("a").decode()) == 5
 
     def test_what_is_too_old_is_gone_and_numbers_go_on(self, opening: Opening, store: Store) -> None:
-        log = opening(max_history_age_s=0.3)
+        log = opening(max_history_age_s=1.0)
         for n in range(3):
             log.say("a", f"old {n}")
-        log.for_s(0.5)
-        later = opening(max_history_age_s=0.3)
+        log.for_s(1.2)
+        later = opening(max_history_age_s=1.0)
         assert later.known("a") == (4, 3)
         assert later.say("a", "new") == 4
         assert later.texts("a") == [(4, "new")]
@@ -73,11 +73,11 @@ class TestRetention:
         self, opening: Opening, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(shared_log, "TRIM_EVERY_S", 0.1)
-        log = opening(max_history_age_s=0.4)
+        log = opening(max_history_age_s=2.0)
         log.known("a")
         log.enter("a")
         log.say("a", "old")
-        log.for_s(0.2)
+        log.for_s(1.0)
         log.say("a", "young")
         log.until(lambda: log.bounds("a") == (2, 2), "not gone")
         log.until(lambda: log.bounds("a") == (3, 2), "not gone")
@@ -91,9 +91,9 @@ class TestRetention:
         assert store.ask("EXISTS", stream_key("a").decode()) == 0
 
     def test_an_id_is_remembered_for_as_long_as_it_should(self, opening: Opening) -> None:
-        log = opening(remember_ids_s=0.3)
+        log = opening(remember_ids_s=1.0)
         assert [log.say("a", "hi", id=7) for _ in range(2)] == [1, 1]
-        log.for_s(0.5)
+        log.for_s(1.2)
         assert log.say("a", "hi", id=7) == 2
 
 
