@@ -73,8 +73,8 @@ class TestHandshakes:
         ann.close()
 
     def test_that_trickle_in_have_no_more_time(self, server: Server) -> None:
-        plain = begun(server, b"")
         begun_s = time.monotonic()
+        plain = begun(server, b"")
         with plain, suppress(ConnectionError):
             for byte in HELLO:
                 plain.sendall(bytes([byte]))

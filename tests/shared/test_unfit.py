@@ -84,12 +84,24 @@ def test_a_sentinel_that_never_answers_is_not_waited_for_for_ever() -> None:
         eventually(lambda: f"Sentinel {place} does not answer: " in server.log(), "nothing in the log")
 
 
+@contextmanager
+def two_ports(apart: int) -> Iterator[int]:
+    """A port of loopback; the one that is so far above it is kept for who listens there too."""
+    with socket.socket() as above:
+        above.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            port = free_port()
+            with suppress(OSError, OverflowError):
+                above.bind(("127.0.0.1", port + apart))
+                break
+        yield port
+
+
 @pytest.mark.system
 @needs_store
 class TestRealStores:
     def test_a_cluster(self) -> None:
-        port = next(port for port in iter(free_port, 0) if port < 55_536)  # and 10,000 above it is another
-        with Store("--cluster-enabled", "yes", port=port) as store:
+        with two_ports(10_000) as port, Store("--cluster-enabled", "yes", port=port) as store:
             assert "it is a node of a cluster" in trouble_with(f"redis+unix://{store.path}")
 
     def test_a_replica(self) -> None:
