@@ -59,10 +59,12 @@ class Store:
         for _ in patiently(0.005):
             try:
                 if not str(self.ask("PING")).startswith("LOADING"):
-                    break
+                    return process
             except OSError:
                 assert process.poll() is None, self.log()
-        return process
+        process.kill()
+        process.wait()
+        raise AssertionError(f"the store does not answer: {self.log()}")
 
     def __enter__(self) -> Self:
         return self
