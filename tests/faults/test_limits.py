@@ -321,7 +321,7 @@ class TestPeople:
 
 class TestBeforeJoining:
     def test_there_is_only_so_much_time(self) -> None:
-        with Server(*MEMORY, "--join-timeout-s", "0.3") as server:
+        with Server(*MEMORY, "--join-timeout-s", "2") as server:
             client = server.connect()
             client.send(Ping(1))
             assert isinstance(client.until_closed()[-1], Error)
@@ -428,8 +428,8 @@ class TestPace:
             counted(server, "max_messages_per_s")
 
     def test_a_websocket_that_is_read_more_slowly_is_not_taken_for_dead(self) -> None:
-        liveness = ("--ping-interval-s", "0.2", "--pong-timeout-s", "0.2")
-        with Server(*MEMORY, *liveness, "--message-burst", "5", "--max-messages-per-s", "20") as server:
+        liveness = ("--ping-interval-s", "0.5", "--pong-timeout-s", "1")
+        with Server(*MEMORY, *liveness, "--message-burst", "5", "--max-messages-per-s", "10") as server:
             bob = Framed(server.port, Json())
             bob.send(Join("bob"))
             bob.until(End)

@@ -19,7 +19,7 @@ OPTIONS = ("--listen", "tcp:0:interface=127.0.0.1", "--history", "memory")
 
 @pytest.mark.parametrize("form", ["frames", "json"])
 def test_who_spoke_at_once_is_not_taken_for_silent(form: str) -> None:
-    command = [sys.executable, str(PROGRAM), str(1.5 * SILENCE_S), *OPTIONS]
+    command = [sys.executable, str(PROGRAM), str(3 * SILENCE_S), *OPTIONS]
     with Server(command=command) as server:
         bystander = server.join("bystander")
         plain = server.raw()
