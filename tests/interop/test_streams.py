@@ -57,7 +57,11 @@ def test_the_echo_server_sends_back_a_stream_in_order(
     with (
         Server(command=command) as server,
         connect(
-            url.format(server.port), compression=compression, proxy=None, ping_interval=None
+            url.format(server.port),
+            compression=compression,
+            proxy=None,
+            ping_interval=None,
+            open_timeout=PATIENCE_S,
         ) as connection,
     ):
         _echoed(connection)
@@ -83,7 +87,9 @@ def test_the_echo_client_sends_back_a_stream_in_order(compression: str | None) -
 
 @contextmanager
 def _served(converse: Callable[[ServerConnection], None], compression: str | None) -> Iterator[int]:
-    with serve(converse, "127.0.0.1", 0, compression=compression, ping_interval=None) as server:
+    with serve(
+        converse, "127.0.0.1", 0, compression=compression, ping_interval=None, open_timeout=PATIENCE_S
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.socket.getsockname()[1]
         server.shutdown()

@@ -17,6 +17,8 @@ MOST_BYTES = 1_000_000
 STALL_S = 10.0
 ENTRY_BYTES = 64
 """What an entry counts beside its bytes."""
+SEND_BUFFER_BYTES = 212_992 // 2
+"""What is asked for to have the buffer that Linux gives by default, whatever a machine is set to give."""
 
 
 def as_is(source: bytes) -> bytes:
@@ -146,12 +148,11 @@ class OnSocket:
         kind: int = socket.SOCK_STREAM,
         *,
         max_queued_bytes: int = MOST_BYTES,
-        send_buffer_bytes: int = 0,
+        send_buffer_bytes: int = SEND_BUFFER_BYTES,
         form: Callable[[bytes], bytes] = as_is,
     ) -> None:
         self.plain, self.end = socket.socketpair(socket.AF_UNIX, kind)
-        if send_buffer_bytes:
-            self.plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+        self.plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         self.plain.setblocking(False)
         self.end.setblocking(False)
         self.clock = TurnByTurn()

@@ -70,14 +70,14 @@ READING = [
     "nc -q 1 HOST PORT",
     "ncat HOST PORT",
     "busybox nc HOST PORT",
-    "socat - TCP:HOST:PORT",
-    "socat -t 9 STDIO TCP:HOST:PORT",
+    f"socat -t {PATIENCE_S:.0f} - TCP:HOST:PORT",
 ]
 """They half-close after the last line, and show everything until the server closes."""
 
 GOING = [
     "nc -q 0 HOST PORT",
     "ncat --send-only HOST PORT",
+    "socat - TCP:HOST:PORT",  # waits for half a second
     "socat -u STDIN TCP:HOST:PORT",
     "bash -c 'cat > /dev/tcp/HOST/PORT'",
 ]

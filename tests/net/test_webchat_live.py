@@ -33,7 +33,9 @@ class JsonPeer:
     def __init__(self, where: Server | str, **options: Any) -> None:
         url = where if isinstance(where, str) else f"ws://127.0.0.1:{where.port}/chat"
         # Tests end it in many ways, so it is no block of its own.
-        self.connection: ClientConnection = connect(url, **options).__enter__()
+        self.connection: ClientConnection = connect(
+            url, proxy=None, open_timeout=PATIENCE_S, **options
+        ).__enter__()
 
     def send(self, type: str, **fields: object) -> None:
         self.connection.send(json.dumps({"type": type, **fields}))
@@ -250,7 +252,8 @@ class TestEnding:
 
 def test_the_binary_form_is_a_frame_without_its_length(server: Server) -> None:
     """Byte by byte, and not by what the tests have for it elsewhere."""
-    with connect(f"ws://127.0.0.1:{server.port}/chat", subprotocols=[Subprotocol("chat.v1.bin")]) as peer:
+    url = f"ws://127.0.0.1:{server.port}/chat"
+    with connect(url, subprotocols=[Subprotocol("chat.v1.bin")], proxy=None, open_timeout=PATIENCE_S) as peer:
         peer.send(b"\x08" + (7).to_bytes(8, "big"))
         assert peer.recv(timeout=PATIENCE_S) == b"\x89" + (7).to_bytes(8, "big")
         peer.send(encode_frame(Join("ann"))[4:])

@@ -185,6 +185,7 @@ class TestWhileTheStoreIsAway:
             ann, bob = server.join("ann"), server.join("bob")
             ann.send(Say(1, "", "before"))
             ann.until(Ack)
+            bob.until(Chat)
             gone.kill()
             eventually(lambda: not_ready(server), "still ready")
             ann.send(Say(2, "", "meanwhile"))
